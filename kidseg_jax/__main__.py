@@ -1,0 +1,51 @@
+"""`python -m kidseg_jax VERB`: one verb, one file in `commands/`."""
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+A = TypeVar("A")
+
+VERBS = {
+    "predict": "label maps for CTs, on their own grids",
+    "compare": "surface distances between two label maps or meshes",
+    "evaluate": "metrics of a folder of predictions against a folder of truths",
+    "export": "a label map in another tool's format",
+    "phantom": "the phantom cohort as CTs and label maps on disk",
+    "serve": "a run over the MONAI Label protocol",
+    "info": "what a folder of cases holds, and what is wrong with it",
+    "ledger": "who labelled what, in how many minutes, and whether the chain is whole",
+    "label": "start or stop the clock of a person who labels",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns its exit code (0 done, 1 done with failures, 2 refused)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: python -m kidseg_jax VERB [options]\n")
+        print("\n".join(f"  {verb:10}{meaning}" for verb, meaning in VERBS.items()))
+        print("\npython -m kidseg_jax VERB --help says more; python -m kidseg_jax.stage trains.")
+        return 0
+    verb, *rest = arguments
+    if verb not in VERBS:
+        print(f"kidseg_jax: unknown verb {verb!r}, need one of {', '.join(VERBS)}", file=sys.stderr)
+        return 2
+    module = importlib.import_module(f"kidseg_jax.commands.{verb}")
+    return run_verb(module.Arguments, module.run, rest, prog=f"python -m kidseg_jax {verb}")
+
+
+def run_verb(arguments: type[A], run: Callable[[A], int], argv: Sequence[str], prog: str) -> int:
+    """Parse `argv` into the dataclass `arguments` and run it; bad input becomes one line and exit code 2."""
+    import tyro
+
+    try:
+        return run(tyro.cli(arguments, args=argv, prog=prog))
+    except (ValueError, OSError) as error:
+        print(f"kidseg_jax: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Is it right? Metrics, statistics, meshes and the report."""

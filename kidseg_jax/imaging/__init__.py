@@ -1,0 +1,1 @@
+"""Where is it? Volumes, files, cohorts and phantoms: millimetres and patients."""

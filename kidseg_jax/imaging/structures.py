@@ -1,0 +1,25 @@
+"""The five structures: label values, names, colours and codes, said once."""
+
+from typing import NamedTuple
+
+
+class Structure(NamedTuple):
+    """One labelled structure: value in a label map, name, colour (r, g, b) in 0..255, SNOMED CT code and meaning."""
+
+    label: int
+    name: str
+    rgb: tuple[int, int, int]
+    sct_code: str
+    sct_meaning: str
+
+
+STRUCTURES = (
+    Structure(1, "artery", (216, 101, 79), "2841007", "Renal artery"),
+    Structure(2, "vein", (0, 151, 206), "56400007", "Renal vein"),
+    Structure(3, "ureter", (244, 214, 49), "87953007", "Ureter"),
+    Structure(4, "parenchyma", (185, 102, 83), "64033007", "Kidney"),
+    Structure(5, "rcc", (144, 238, 144), "4147007", "Mass"),
+)
+NAMES = tuple(structure.name for structure in STRUCTURES)
+N_CLASSES = len(STRUCTURES) + 1  # with background
+BACKGROUND, ARTERY, VEIN, URETER, PARENCHYMA, RCC = range(N_CLASSES)

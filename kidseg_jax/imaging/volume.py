@@ -1,0 +1,113 @@
+"""A volume: an array (z, y, x) and where it lies in the patient (LPS, mm)."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+Mask = npt.NDArray[np.bool_]
+Labels = npt.NDArray[np.uint8]
+Spacing = tuple[float, float, float]
+Shape = tuple[int, int, int]
+
+IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The grid of a volume.
+
+    shape and spacing_mm are (z, y, x). origin_mm is (x, y, z) in LPS, the centre of voxel (0, 0, 0). Column j of
+    direction (row-major, ITK's convention) is the unit LPS vector along index axis x, y, z for j = 0, 1, 2.
+    """
+
+    shape: Shape
+    spacing_mm: Spacing
+    origin_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    direction: tuple[tuple[float, float, float], ...] = IDENTITY
+
+    def __post_init__(self) -> None:
+        if len(self.shape) != 3 or min(self.shape) < 1:
+            raise ValueError(f"Geometry.shape: need three sizes of at least 1, got {self.shape}")
+        if not all(np.isfinite(s) and s > 0 for s in self.spacing_mm):
+            raise ValueError(f"Geometry.spacing_mm: must be positive and finite, got {self.spacing_mm}")
+
+    def to_world(self, index_zyx: npt.ArrayLike) -> np.ndarray:
+        """World points (n, 3) as (x, y, z) mm in LPS of voxel indices (n, 3) as (z, y, x), fractions allowed."""
+        scaled = (np.asarray(index_zyx, float) * self.spacing_mm)[..., ::-1]
+        return scaled @ np.asarray(self.direction).T + self.origin_mm
+
+    def to_index(self, points_mm: npt.ArrayLike) -> np.ndarray:
+        """Fractional voxel indices (n, 3) as (z, y, x) of world points (n, 3) as (x, y, z) mm in LPS."""
+        local = (np.asarray(points_mm, float) - self.origin_mm) @ np.linalg.inv(np.asarray(self.direction)).T
+        return local[..., ::-1] / self.spacing_mm
+
+    def is_close(self, other: "Geometry", tolerance_mm: float = 1e-3) -> bool:
+        """True when both grids put every corner voxel at the same place, to tolerance_mm."""
+        if self.shape != other.shape:
+            return False
+        corners = np.array([[z, y, x] for z in (0, 1) for y in (0, 1) for x in (0, 1)]) * (np.array(self.shape) - 1)
+        return bool(np.abs(self.to_world(corners) - other.to_world(corners)).max() <= tolerance_mm)
+
+
+@dataclass(frozen=True)
+class Volume:
+    """An array (z, y, x) on a grid: CT values are int16 HU, label maps uint8."""
+
+    array: np.ndarray
+    geometry: Geometry
+
+    def __post_init__(self) -> None:
+        if self.array.shape != self.geometry.shape:
+            raise ValueError(f"Volume: array is {self.array.shape}, geometry says {self.geometry.shape}")
+
+    @property
+    def spacing_mm(self) -> Spacing:
+        return self.geometry.spacing_mm
+
+    def with_array(self, array: np.ndarray) -> "Volume":
+        """Another array on the same grid."""
+        return replace(self, array=array)
+
+
+def require_same_grid(where: str, a: Volume, b: Volume) -> None:
+    """Raises ValueError, saying how they differ, unless both volumes lie on one grid."""
+    if not a.geometry.is_close(b.geometry):
+        raise ValueError(f"{where}: both volumes must lie on one grid, got {a.geometry} and {b.geometry}")
+
+
+def canonical(volume: Volume) -> Volume:
+    """The same voxels with axes turned so that x runs left, y posterior, z superior (a view, nothing resampled)."""
+    order, signs = _axes(volume.geometry)
+    array = np.transpose(volume.array, order)[tuple(slice(None, None, s) for s in signs)]
+    corner = [0, 0, 0]
+    for axis, (source, sign) in enumerate(zip(order, signs, strict=True)):
+        corner[source] = 0 if sign > 0 else array.shape[axis] - 1
+    columns = np.asarray(volume.geometry.direction)
+    turned = np.stack([columns[:, 2 - order[2 - j]] * signs[2 - j] for j in range(3)], axis=1)
+    geometry = Geometry(
+        shape=tuple(array.shape),
+        spacing_mm=tuple(volume.spacing_mm[source] for source in order),  # pyright: ignore[reportArgumentType]
+        origin_mm=tuple(volume.geometry.to_world(corner).tolist()),  # pyright: ignore[reportArgumentType]
+        direction=tuple(map(tuple, turned.tolist())),
+    )
+    return Volume(array, geometry)
+
+
+def on_grid_of(array: np.ndarray, original: Volume) -> Volume:
+    """Undo `canonical`: an array in canonical order, back on the grid of `original`."""
+    order, signs = _axes(original.geometry)
+    back = array[tuple(slice(None, None, s) for s in signs)]
+    return Volume(np.ascontiguousarray(np.transpose(back, np.argsort(order))), original.geometry)
+
+
+def _axes(geometry: Geometry) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """For each canonical axis (z, y, x): the array axis that runs along it, and its sign."""
+    columns = np.asarray(geometry.direction)[:, ::-1]  # column j: LPS direction of array axis j
+    rows = columns[::-1]  # row i: the canonical axis z, y, x
+    order = max(_PERMUTATIONS, key=lambda p: sum(abs(rows[i, p[i]]) for i in range(3)))
+    signs = tuple(1 if rows[i, order[i]] >= 0 else -1 for i in range(3))
+    return order, signs  # pyright: ignore[reportReturnType]
+
+
+_PERMUTATIONS = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))

@@ -1,0 +1,1 @@
+"""Who says so? Corrections, the ledger of labels, and the server for people."""

@@ -1,0 +1,1 @@
+"""What does it see? The cascaded 3D U-Net in JAX."""
