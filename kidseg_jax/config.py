@@ -1,6 +1,7 @@
 """Every setting of a run, its unit and its default: frozen records, and the presets `demo`, `paper` and `gpu`."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -25,5 +26,54 @@ class AnnotatorConfig:
     """Boundary errors up to this distance are not seen and stay, in mm."""
     smallest_ml: float = 0.02
     """Separate errors below this volume are not seen and stay, in ml."""
+    look_over_s: float = 60.0
+    """Time to look one structure over, changed or not, in s."""
+    seconds_per_slice: float = 4.0
+    """Time to find and open each slice that is changed, in s."""
+    seconds_per_outline_mm: tuple[float, float, float, float, float] = (1.5, 1.2, 2.0, 0.06, 0.25)
+    """Time per mm of outline drawn again, in s: artery, vein, ureter, parenchyma, rcc."""
+    seconds_per_ml: float = 2.0
+    """Time to fill in or erase, in s per ml changed."""
+    slice_mm: float = 1.25
+    """Thickness of the slices the annotator draws on, in mm (the paper's CTs: 1 to 1.25)."""
+    time_spread: float = 0.15
+    """Spread of the annotator's speed between kidneys: standard deviation of the logarithm of a time."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not all(v >= 0 for v in (value if isinstance(value, tuple) else (value,))):
+                raise ValueError(f"AnnotatorConfig.{name}: must not be negative, got {value}")
+        if self.slice_mm == 0:
+            raise ValueError("AnnotatorConfig.slice_mm: must be above 0, got 0")
 
 
+@dataclass(frozen=True)
+class TrainConfig:
+    """How one network is trained in one stage."""
+
+    steps: int = 400
+    """Optimizer steps of every stage; 0 takes `epochs` instead."""
+    epochs: tuple[int, ...] = ()
+    """Passes over the training kidneys for stage 1, 2, ...; the last value holds for later stages."""
+    batch: int = 1
+    """Kidneys a step."""
+    rate: float = 1e-2
+    """Peak learning rate of Adam."""
+    schedule: Literal["constant", "cosine"] = "cosine"
+    """constant, or a linear warm-up followed by a cosine to zero."""
+    warmup: float = 0.1
+    """Share of the steps that warm up (cosine only)."""
+    weight_decay: float = 0.0
+    """L2 penalty added to the gradient (Adam, not AdamW)."""
+    momentum: float = 0.9
+    """Adam's first-moment decay."""
+    class_weights: tuple[float, ...] = ()
+    """Weights of the cross-entropy beside the Dice loss, background first; empty is Dice alone (eq. 1 and 2)."""
+    noise_sd: float = 0.05
+    """SD of the Gaussian noise on every input, in units of half the HU window."""
+    shift_mm: float = 8.0
+    """Largest random shift of the patch along each axis, in mm."""
+    gain_sd: float = 0.0
+    """SD of a random scale of the intensities about 1."""
+    offset_sd: float = 0.0
+    """SD of a random offset of the intensities, in units of half the HU window."""

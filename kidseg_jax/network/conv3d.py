@@ -1,0 +1,72 @@
+"""A 3x3x3 convolution that is fast on CPU as well as on GPU.
+
+XLA's CPU backend runs 2-D convolutions several times faster than 3-D ones. Folding depth into the batch turns one 3-D
+convolution C -> C_out into one 2-D convolution C -> 3 C_out and three depth-shifted adds, the same sums in another order.
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+Form = Literal["fold", "lax"]
+
+
+def conv3d(x: jax.Array, kernel: jax.Array, form: Form | None = None) -> jax.Array:
+    """Convolution with zero padding and stride 1: (b, z, y, x, c), (3, 3, 3, c, c_out) -> (b, z, y, x, c_out).
+
+    form: "fold" (depth in the batch) or "lax" (XLA's own 3-D convolution); None takes fold on CPU and lax elsewhere.
+    Both agree to a relative error of 1e-5 in float32, gradients included. Raises ValueError on other kernel sizes.
+    """
+    if kernel.shape[:3] != (3, 3, 3) or x.ndim != 5 or x.shape[-1] != kernel.shape[3]:
+        raise ValueError(f"conv3d: need x (b, z, y, x, c), kernel (3, 3, 3, c, c_out), got {x.shape}, {kernel.shape}")
+    chosen = form or ("fold" if jax.default_backend() == "cpu" else "lax")
+    return _folded(x, kernel) if chosen == "fold" else _lax(x, kernel)
+
+
+def _lax(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return lax.conv_general_dilated(x, kernel, (1, 1, 1), "SAME", dimension_numbers=("NDHWC", "DHWIO", "NDHWC"))
+
+
+@jax.custom_vjp
+def _folded(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    b, d, h, w, c = x.shape
+    c_out = kernel.shape[-1]
+    flat = kernel.transpose(1, 2, 3, 0, 4).reshape(3, 3, c, 3 * c_out)
+    planes = lax.conv_general_dilated(
+        x.reshape(b * d, h, w, c), flat, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    ).reshape(b, d, h, w, 3, c_out)
+    zero = jnp.zeros((b, 1, h, w, c_out), planes.dtype)
+    below = jnp.concatenate([zero, planes[:, :-1, :, :, 0]], axis=1)
+    above = jnp.concatenate([planes[:, 1:, :, :, 2], zero], axis=1)
+    return planes[:, :, :, :, 1] + below + above
+
+
+def _forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _folded(x, kernel), (x, kernel)
+
+
+def _backward(residuals: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = residuals
+    dx = _folded(g, jnp.flip(kernel, (0, 1, 2)).swapaxes(3, 4))
+    return dx, _kernel_gradient(x, g)
+
+
+def _kernel_gradient(x: jax.Array, g: jax.Array) -> jax.Array:
+    """Three 2-D kernel gradients, one for each depth offset: channels stand in the batch, the batch in the channels."""
+    b, d, h, w, c = x.shape
+    planes = x.reshape(b * d, h, w, c)
+    padded = jnp.pad(g, ((0, 0), (1, 1), (0, 0), (0, 0), (0, 0)))
+    offsets = []
+    for i in range(3):
+        shifted = lax.slice_in_dim(padded, 2 - i, 2 - i + d, axis=1).reshape(b * d, h, w, -1)
+        offsets.append(
+            lax.conv_general_dilated(
+                planes, shifted, (1, 1), ((1, 1), (1, 1)), dimension_numbers=("CHWN", "IHWO", "HWNC")
+            )
+        )
+    return jnp.stack(offsets)
+
+
+_folded.defvjp(_forward, _backward)

@@ -1,0 +1,84 @@
+"""A network's grid laid over a CT: isotropic, axis-aligned in canonical order, mirrored for left kidneys."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kidseg_jax import kernels
+from kidseg_jax.imaging.volume import Shape, Spacing
+
+AIR_HU = -1000
+
+
+@dataclass(frozen=True)
+class Roi:
+    """`shape` voxels of side `spacing_mm` about `centre_mm`; mirrored runs x backwards.
+
+    centre_mm is (z, y, x) in mm from the centre of voxel (0, 0, 0) of a canonical volume, along its own axes.
+    """
+
+    shape: Shape
+    spacing_mm: float
+    centre_mm: tuple[float, float, float]
+    mirrored: bool = False
+
+    def source(self, source_spacing_mm: Spacing) -> list[np.ndarray]:
+        """For each axis, the fractional source index of every ROI voxel: three float64 (n,)."""
+        axes = []
+        for n, centre, spacing in zip(self.shape, self.centre_mm, source_spacing_mm, strict=True):
+            axes.append((centre + (np.arange(n) - (n - 1) / 2) * self.spacing_mm) / spacing)
+        if self.mirrored:
+            axes[2] = axes[2][::-1]
+        return axes
+
+    def footprint(self, source_shape: Shape, source_spacing_mm: Spacing) -> tuple[Shape, Shape]:
+        """The box (lo, hi) of source voxels whose centres lie inside the ROI; lo == hi along an axis it misses."""
+        lo, hi = [], []
+        for n, centre, have, spacing in zip(
+            self.shape, self.centre_mm, source_shape, source_spacing_mm, strict=True
+        ):
+            half = n * self.spacing_mm / 2
+            first = int(np.clip(np.ceil((centre - half) / spacing), 0, have))
+            lo.append(first)
+            hi.append(int(np.clip(np.floor((centre + half) / spacing) + 1, first, have)))
+        return tuple(lo), tuple(hi)  # pyright: ignore[reportReturnType]
+
+    def target(self, lo: Shape, hi: Shape, source_spacing_mm: Spacing) -> list[np.ndarray]:
+        """For each axis, the fractional ROI index of every source voxel lo..hi: the inverse of `source`."""
+        axes = []
+        for first, last, n, centre, spacing in zip(
+            lo, hi, self.shape, self.centre_mm, source_spacing_mm, strict=True
+        ):
+            axes.append((np.arange(first, last) * spacing - centre) / self.spacing_mm + (n - 1) / 2)
+        if self.mirrored:
+            axes[2] = self.shape[2] - 1 - axes[2]
+        return axes
+
+
+def sample_ct(ct: np.ndarray, spacing_mm: Spacing, roi: Roi, threads: int = 1) -> np.ndarray:
+    """HU on the ROI's grid, int16: linear, averaged where the ROI is coarser; air outside the CT (z, y, x)."""
+    axes = roi.source(spacing_mm)
+    sampled = np.rint(kernels.resample_linear(ct, *axes, threads=threads)).astype(np.int16)
+    return _outside(sampled, axes, ct.shape, AIR_HU)
+
+
+def sample_labels(labels: np.ndarray, spacing_mm: Spacing, roi: Roi) -> np.ndarray:
+    """The label at the nearest voxel of each ROI voxel, uint8; background outside the map (z, y, x)."""
+    axes = roi.source(spacing_mm)
+    nearest = [np.clip(np.rint(a).astype(int), 0, n - 1) for a, n in zip(axes, labels.shape, strict=True)]
+    return _outside(labels[np.ix_(*nearest)].astype(np.uint8), axes, labels.shape, 0)
+
+
+def sample_mask(mask: np.ndarray, spacing_mm: Spacing, roi: Roi, threads: int = 1) -> np.ndarray:
+    """Whether at least half of each ROI voxel is mask: bool, False outside (z, y, x)."""
+    axes = roi.source(spacing_mm)
+    covered = kernels.resample_linear(mask.astype(np.float32), *axes, threads=threads) >= 0.5
+    return _outside(covered, axes, mask.shape, False)
+
+
+def _outside(sampled: np.ndarray, axes: list[np.ndarray], shape: tuple[int, ...], fill: int) -> np.ndarray:
+    for axis, (at, n) in enumerate(zip(axes, shape, strict=True)):
+        missing = (at < -0.5) | (at > n - 0.5)
+        if missing.any():
+            np.moveaxis(sampled, axis, 0)[missing] = fill
+    return sampled

@@ -1,0 +1,105 @@
+"""Training one network: a pure step on a pytree of state, and a loop that can be stopped and gone on with anywhere."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from kidseg_jax.config import NetConfig, TrainConfig
+from kidseg_jax.network.augment import random_patch
+from kidseg_jax.network.losses import segmentation_loss
+from kidseg_jax.network.unet import Params, make_unet
+
+
+class Sample(NamedTuple):
+    """One ROI of one kidney on the network's grid: ct int16 HU and labels uint8, both (z, y, x)."""
+
+    ct: np.ndarray
+    labels: np.ndarray
+
+
+class TrainState(NamedTuple):
+    """All that training needs to go on: parameters, optimizer state and the number of steps done."""
+
+    params: Params
+    optimizer: Any
+    step: jax.Array
+
+
+Step = Callable[[TrainState, tuple[jax.Array, ...], tuple[jax.Array, ...], jax.Array], tuple[TrainState, jax.Array]]
+
+
+def n_steps(config: TrainConfig, stage: int, n_samples: int) -> int:
+    """Optimizer steps of a stage (1, 2, ...): fixed, or the stage's epochs over `n_samples`."""
+    if config.steps:
+        return config.steps
+    epochs = config.epochs[min(stage, len(config.epochs)) - 1]
+    return max(1, epochs * n_samples // config.batch)
+
+
+def make_optimizer(config: TrainConfig, total: int) -> optax.GradientTransformation:
+    """Adam with an L2 penalty, at a constant rate or a warm-up and cosine over `total` steps."""
+    warmup = round(config.warmup * total)
+    rate = (
+        config.rate
+        if config.schedule == "constant"
+        else optax.warmup_cosine_decay_schedule(config.rate / 100, config.rate, warmup, max(total, warmup + 1))
+    )
+    adam = optax.adam(rate, b1=config.momentum)
+    return optax.chain(optax.add_decayed_weights(config.weight_decay), adam) if config.weight_decay else adam
+
+
+def start(net: NetConfig, train: TrainConfig, n_classes: int, total: int, seed: int) -> tuple[TrainState, Step]:
+    """A fresh state drawn from `seed`, and the jitted step (state, cts, labels, key) -> (state, loss).
+
+    The step's key is folded with the step number, so that any step can be run again on its own; the state is donated.
+    """
+    apply, params = make_unet(net, n_classes, seed)
+    optimizer = make_optimizer(train, total)
+
+    def step(
+        state: TrainState, cts: tuple[jax.Array, ...], labels: tuple[jax.Array, ...], key: jax.Array
+    ) -> tuple[TrainState, jax.Array]:
+        keys = jax.random.split(jax.random.fold_in(key, state.step), len(cts))
+        pairs = [random_patch(k, c, y, net, train) for k, c, y in zip(keys, cts, labels, strict=True)]
+        images, targets = jnp.stack([p[0] for p in pairs])[..., None], jnp.stack([p[1] for p in pairs])
+
+        def loss_of(params: Params) -> jax.Array:
+            return segmentation_loss(apply(params, images), targets, train.class_weights)
+
+        loss, gradient = jax.value_and_grad(loss_of)(state.params)
+        with jax.numpy_dtype_promotion("standard"):  # optax.adam mixes dtypes
+            updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(params, optimizer_state, state.step + 1), loss  # pyright: ignore[reportArgumentType]
+
+    state = TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+    return state, jax.jit(step, donate_argnums=0)
+
+
+def order_of_samples(n_samples: int, n_draws: int, seed: int) -> np.ndarray:
+    """Indices of the samples in the order they are seen: one shuffled pass after another, int64 (n_draws,)."""
+    rng = np.random.default_rng(seed)
+    passes = -(-n_draws // n_samples)
+    return np.concatenate([rng.permutation(n_samples) for _ in range(passes)])[:n_draws]
+
+
+def train(
+    state: TrainState, step: Step, samples: Sequence[Sample], total: int, batch: int, seed: int
+) -> Iterator[tuple[TrainState, jax.Array]]:
+    """Yield (state, loss) after every step until `total` steps are done; a state half-way continues bit for bit.
+
+    The loss stays on the device: reading it is the caller's choice. Raises ValueError without samples.
+    """
+    if not samples:
+        raise ValueError("train: need at least one labelled kidney, got none")
+    key = jax.random.key(seed)
+    order = order_of_samples(len(samples), total * batch, seed)
+    on_device = [(jnp.asarray(s.ct), jnp.asarray(s.labels)) for s in samples]
+    for i in range(int(state.step), total):
+        chosen = [on_device[j] for j in order[i * batch : (i + 1) * batch]]
+        state, loss = step(state, tuple(c for c, _ in chosen), tuple(y for _, y in chosen), key)
+        yield state, loss
