@@ -48,6 +48,39 @@ class AnnotatorConfig:
 
 
 @dataclass(frozen=True)
+class NetConfig:
+    """One U-Net and the grid it looks at."""
+
+    features: tuple[int, ...] = (8, 16, 32)
+    """Channels of each level, finest first."""
+    pool: int = 2
+    """Side of the max-pooling block, in voxels (the paper has 3)."""
+    patch: tuple[int, int, int] = (56, 48, 48)
+    """Voxels (z, y, x) that the network sees at once."""
+    spacing_mm: float = 2.0
+    """Voxel side of the network's isotropic grid, in mm."""
+    window_hu: tuple[float, float] = (-100.0, 300.0)
+    """HU that become -1 and 1; what lies outside is clipped a little beyond."""
+    dtype: str = "float32"
+    """Compute type: float32 or bfloat16; parameters and norms stay float32."""
+
+    def __post_init__(self) -> None:
+        if len(self.features) < 2 or min(self.features) < 1:
+            raise ValueError(f"NetConfig.features: need at least 2 levels of 1 channel or more, got {self.features}")
+        if self.pool < 2:
+            raise ValueError(f"NetConfig.pool: need 2 or more, got {self.pool}")
+        block = self.pool ** (len(self.features) - 1)
+        if len(self.patch) != 3 or any(n < block or n % block for n in self.patch):
+            raise ValueError(f"NetConfig.patch: need three sizes divisible by {block}, got {self.patch}")
+        if not self.spacing_mm > 0:
+            raise ValueError(f"NetConfig.spacing_mm: must be positive, got {self.spacing_mm}")
+        if not self.window_hu[0] < self.window_hu[1]:
+            raise ValueError(f"NetConfig.window_hu: need low < high, got {self.window_hu}")
+        if self.dtype not in ("float32", "bfloat16"):
+            raise ValueError(f"NetConfig.dtype: need float32 or bfloat16, got {self.dtype!r}")
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """How one network is trained in one stage."""
 
