@@ -59,6 +59,8 @@ class NetConfig:
     """Voxels (z, y, x) that the network sees at once."""
     spacing_mm: float = 2.0
     """Voxel side of the network's isotropic grid, in mm."""
+    offset_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """From the centre of a kidney's box to the centre of the fine patch, in mm (z up, y back, x towards the midline)."""
     window_hu: tuple[float, float] = (-100.0, 300.0)
     """HU that become -1 and 1; what lies outside is clipped a little beyond."""
     dtype: str = "float32"
@@ -110,3 +112,24 @@ class TrainConfig:
     """SD of a random scale of the intensities about 1."""
     offset_sd: float = 0.0
     """SD of a random offset of the intensities, in units of half the HU window."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run."""
+
+    seed: int = 0
+    """Seed of everything drawn in the run: phantoms, split, initial weights, order of samples, noise, annotator."""
+    cohort: CohortConfig = CohortConfig()
+    annotator: AnnotatorConfig = AnnotatorConfig()
+    coarse: NetConfig = NetConfig(features=(8, 16), patch=(40, 40, 56), spacing_mm=8.0)
+    """The network that finds the kidneys in the whole CT."""
+    coarse_train: TrainConfig = TrainConfig(steps=80, class_weights=(1.0, 5.0, 5.0), shift_mm=16.0)
+    fine: NetConfig = NetConfig()
+    """The network that segments one kidney in its ROI."""
+    fine_train: TrainConfig = TrainConfig(class_weights=(1.0, 10.0, 10.0, 20.0, 2.0, 5.0))
+
+
+PRESETS: dict[str, Config] = {
+    "demo": Config(),
+}

@@ -1,0 +1,220 @@
+"""From a CT to labels on its own grid: a coarse net finds the kidneys, a fine net segments each one."""
+
+import os
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kidseg_jax import kernels
+from kidseg_jax.config import NetConfig
+from kidseg_jax.imaging.cohort import Side
+from kidseg_jax.imaging.structures import N_CLASSES
+from kidseg_jax.imaging.volume import Labels, Shape, Spacing, Volume, canonical, on_grid_of
+from kidseg_jax.network import checkpoint
+from kidseg_jax.network.augment import to_window
+from kidseg_jax.network.roi import Roi, sample_ct
+from kidseg_jax.network.unet import Apply, Params, make_unet
+
+COARSE_SIDES: tuple[Side, ...] = ("right", "left")  # coarse labels 1 and 2
+N_COARSE = len(COARSE_SIDES) + 1
+SMALLEST_KIDNEY_ML = 15.0
+
+
+class Models(NamedTuple):
+    """Both trained networks and the grids they look at."""
+
+    coarse_net: NetConfig
+    fine_net: NetConfig
+    coarse: Params
+    fine: Params
+
+
+@dataclass(frozen=True)
+class FoundKidney:
+    """One kidney of a prediction: its labels inside the box lo..hi of the canonical volume.
+
+    incomplete: its parenchyma or RCC reaches a face of the CT, so part of it was not scanned.
+    """
+
+    side: Side
+    lo: Shape
+    hi: Shape
+    labels: Labels
+    incomplete: bool
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Labels on the CT's own grid (all zero when no kidney was found), and the kidneys they are made of."""
+
+    labels: Volume
+    kidneys: tuple[FoundKidney, ...]
+
+
+def predict(models: Models, ct: Volume, threads: int | None = None) -> Prediction:
+    """Labels of the five structures for a CT in HU (z, y, x), on exactly its grid.
+
+    threads: for the C++ kernels, None takes every core. Raises ValueError where the CT holds NaN.
+    Source: Kim et al. 2020, Methods: a first 3-D U-Net finds the kidney's box, a second segments inside it.
+    """
+    threads = threads or os.cpu_count() or 1
+    turned = canonical(as_hu(ct))
+    rois = find_kidneys(models, turned, threads)
+    merged = np.zeros(turned.array.shape, np.uint8)
+    found = []
+    if rois:
+        images = np.stack([sample_ct(turned.array, turned.spacing_mm, roi, threads) for _, roi in rois])
+        logits = np.asarray(_jitted(models.fine_net, N_CLASSES)(models.fine, images))
+        for (side, roi), scores in zip(rois, logits, strict=True):
+            kidney = _paste(turned, side, roi, scores, threads)
+            inside = merged[tuple(slice(a, b) for a, b in zip(kidney.lo, kidney.hi, strict=True))]
+            np.copyto(inside, kidney.labels, where=inside == 0)
+            found.append(kidney)
+    return Prediction(on_grid_of(merged, ct), tuple(found))
+
+
+def as_hu(ct: Volume) -> Volume:
+    """The CT as int16 HU. Raises ValueError on NaN or infinite voxels and on values no CT has."""
+    array = ct.array
+    if array.dtype == np.int16:
+        return ct
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ValueError(f"CT: every voxel must be a number, got {int((~np.isfinite(array)).sum())} that are not")
+    if array.min() < -32768 or array.max() > 32767:
+        raise ValueError(f"CT: HU must fit 16 bits, got {array.min()} to {array.max()}")
+    return ct.with_array(np.rint(array).astype(np.int16) if array.dtype.kind == "f" else array.astype(np.int16))
+
+
+def find_kidneys(models: Models, ct: Volume, threads: int = 1) -> list[tuple[Side, Roi]]:
+    """The fine net's ROI for each kidney the coarse net sees in a canonical CT, right before left; may be empty."""
+    net = models.coarse_net
+    grid = coarse_grid(net, ct.array.shape, ct.spacing_mm)
+    labels = _slide(models, sample_ct(ct.array, ct.spacing_mm, grid, threads))
+    stats = kernels.component_stats(labels, threads=threads)
+    found = []
+    for label, side in enumerate(COARSE_SIDES, start=1):
+        of_side = np.flatnonzero(stats.label == label)
+        if len(of_side) == 0:
+            continue
+        largest = of_side[np.argmax(stats.voxels[of_side])]
+        if stats.voxels[largest] * net.spacing_mm**3 < 1000 * SMALLEST_KIDNEY_ML:
+            continue
+        middle = (stats.lo[largest] + stats.hi[largest] - 1) / 2
+        centre = tuple(
+            float(c + (m - (n - 1) / 2) * net.spacing_mm)
+            for c, m, n in zip(grid.centre_mm, middle, grid.shape, strict=True)
+        )
+        found.append((side, fine_roi(models.fine_net, centre, side)))
+    return found
+
+
+def fine_roi(net: NetConfig, kidney_centre_mm: tuple[float, ...], side: Side, margin: int = 0) -> Roi:
+    """The fine net's ROI of a kidney whose box has this centre, left ones mirrored; `margin` more voxels on every face."""
+    z, y, x = net.offset_mm
+    offset = (z, y, x if side == "right" else -x)
+    centre = tuple(c + o for c, o in zip(kidney_centre_mm, offset, strict=True))
+    shape = tuple(n + 2 * margin for n in net.patch)
+    return Roi(shape, net.spacing_mm, centre, mirrored=side == "left")  # pyright: ignore[reportArgumentType]
+
+
+def box_centre_mm(box: kernels.Box, spacing_mm: Spacing) -> tuple[float, float, float]:
+    """Centre of a half-open voxel box (z, y, x), in mm from the centre of voxel (0, 0, 0)."""
+    z, y, x = ((a + b - 1) / 2 * s for a, b, s in zip(box.lo, box.hi, spacing_mm, strict=True))
+    return z, y, x
+
+
+def coarse_grid(net: NetConfig, shape: Shape, spacing_mm: Spacing, margin: int = 0) -> Roi:
+    """The coarse net's grid over a whole CT: centred on it, at least one patch large; `margin` more voxels on every face."""
+    size = [n * s for n, s in zip(shape, spacing_mm, strict=True)]
+    cover = tuple(max(p, int(np.ceil(s / net.spacing_mm))) + 2 * margin for p, s in zip(net.patch, size, strict=True))
+    centre = tuple((n - 1) / 2 * s for n, s in zip(shape, spacing_mm, strict=True))
+    return Roi(cover, net.spacing_mm, centre)  # pyright: ignore[reportArgumentType]
+
+
+def _slide(models: Models, ct: np.ndarray) -> np.ndarray:
+    """Coarse labels of a CT on the coarse grid: overlapping patches of one static shape, their logits summed."""
+    net = models.coarse_net
+    total = np.zeros((*ct.shape, N_COARSE), np.float32)
+    starts = [_starts(n, p) for n, p in zip(ct.shape, net.patch, strict=True)]
+    for z in starts[0]:
+        for y in starts[1]:
+            for x in starts[2]:
+                at = tuple(slice(a, a + p) for a, p in zip((z, y, x), net.patch, strict=True))
+                total[at] += np.asarray(_jitted(net, N_COARSE)(models.coarse, ct[at][None]))[0]
+    return total.argmax(-1).astype(np.uint8)
+
+
+def _starts(n: int, patch: int) -> list[int]:
+    """First voxels of patches that cover n voxels and overlap by a quarter or more."""
+    count = 1 if n <= patch else 1 + int(np.ceil((n - patch) / (0.75 * patch)))
+    return [round(i * (n - patch) / max(1, count - 1)) for i in range(count)]
+
+
+def _paste(ct: Volume, side: Side, roi: Roi, scores: np.ndarray, threads: int) -> FoundKidney:
+    """One kidney's logits (z, y, x, c) on its ROI, as labels on the CT's voxels that the ROI covers."""
+    shape: Any = ct.array.shape
+    lo, hi = roi.footprint(shape, ct.spacing_mm)
+    labels = kernels.argmax_resample(scores, *roi.target(lo, hi, ct.spacing_mm), threads=threads)
+    labels = clean(labels, threads)
+    kidney = labels >= 4
+    faces = [(0, 0, lo), (-1, 1, hi)]
+    incomplete = any(
+        bool(np.take(kidney, edge, axis).any())
+        for edge, end, box in faces
+        for axis in range(3)
+        if kidney.shape[axis] and box[axis] == (0, shape[axis])[end]
+    )
+    return FoundKidney(side, lo, hi, labels, incomplete)
+
+
+def clean(labels: Labels, threads: int = 1) -> Labels:
+    """The largest kidney (parenchyma with its RCC) of one ROI, and every other structure as it is."""
+    kidney = labels >= 4
+    largest = kernels.keep_largest(kidney, threads=threads)
+    return np.where(kidney & ~largest, 0, labels).astype(np.uint8)
+
+
+@lru_cache
+def _jitted(net: NetConfig, n_classes: int) -> Apply:
+    apply, _ = make_unet(net, n_classes, seed=0)
+
+    def logits(params: Params, hu: jax.Array) -> jax.Array:
+        return apply(params, to_window(jnp.asarray(hu), net.window_hu)[..., None])
+
+    return jax.jit(logits)
+
+
+def save_models(path: str | os.PathLike[str], models: Models) -> str:
+    """Write both networks to one file; returns its hash."""
+    nets = {"coarse_net": asdict(models.coarse_net), "fine_net": asdict(models.fine_net)}
+    return checkpoint.save(path, {"coarse": models.coarse, "fine": models.fine}, nets)
+
+
+def load_models(path: str | os.PathLike[str]) -> Models:
+    """The networks of a file, or of the last finished stage of a run directory.
+
+    Raises FileNotFoundError where there is none, ValueError where the file is torn.
+    """
+    file = Path(path)
+    if file.is_dir():
+        stages = sorted(file.glob("stage_*/models.safetensors"), key=lambda p: int(p.parent.name.split("_")[1]))
+        if not stages:
+            raise FileNotFoundError(f"{file}: need a run directory with stage_*/models.safetensors, found none")
+        file = stages[-1]
+    about = checkpoint.about(file)
+    coarse_net, fine_net = (_net(about[name]) for name in ("coarse_net", "fine_net"))
+    like = {
+        "coarse": make_unet(coarse_net, N_COARSE, seed=0)[1],
+        "fine": make_unet(fine_net, N_CLASSES, seed=0)[1],
+    }
+    trees = checkpoint.load(file, like)
+    return Models(coarse_net, fine_net, trees["coarse"], trees["fine"])
+
+
+def _net(fields: dict[str, Any]) -> NetConfig:
+    return NetConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()})

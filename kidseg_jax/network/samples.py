@@ -1,0 +1,50 @@
+"""What both networks learn from: a labelled case, sampled on the coarse grid and on one ROI for each kidney."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from kidseg_jax import kernels
+from kidseg_jax.config import NetConfig
+from kidseg_jax.imaging.cohort import Side
+from kidseg_jax.imaging.structures import PARENCHYMA
+from kidseg_jax.imaging.volume import Labels, Volume
+from kidseg_jax.network.cascade import COARSE_SIDES, box_centre_mm, coarse_grid, fine_roi
+from kidseg_jax.network.roi import sample_ct, sample_labels, sample_mask
+from kidseg_jax.network.training import Sample
+
+
+def margin_voxels(net: NetConfig, shift_mm: float) -> int:
+    """Voxels a sample reaches beyond the patch on every face, so that the patch can shift by `shift_mm`."""
+    return int(np.ceil(shift_mm / net.spacing_mm))
+
+
+def coarse_sample(
+    ct: Volume, kidneys: Mapping[Side, Labels], net: NetConfig, shift_mm: float, threads: int = 1
+) -> Sample:
+    """A canonical CT on the coarse grid, and which side's kidney (parenchyma or RCC) each voxel belongs to.
+
+    kidneys: for each side, uint8 labels of that kidney alone on the CT's voxels (z, y, x).
+    """
+    grid = coarse_grid(net, ct.array.shape, ct.spacing_mm, margin_voxels(net, shift_mm))
+    sides = np.zeros(grid.shape, np.uint8)
+    for side, labels in kidneys.items():
+        inside = sample_mask(labels >= PARENCHYMA, ct.spacing_mm, grid, threads)
+        sides[inside] = COARSE_SIDES.index(side) + 1
+    return Sample(sample_ct(ct.array, ct.spacing_mm, grid, threads), sides)
+
+
+def fine_sample(
+    ct: Volume, labels: Labels, side: Side, net: NetConfig, shift_mm: float, threads: int = 1
+) -> Sample:
+    """One kidney's ROI of a canonical CT with its labels, left kidneys mirrored onto right ones.
+
+    labels: that kidney alone, uint8 on the CT's voxels (z, y, x). Raises ValueError without parenchyma or RCC.
+    """
+    box = kernels.bounding_box(labels >= PARENCHYMA)
+    if box is None:
+        raise ValueError(f"fine_sample: need parenchyma or RCC of the {side} kidney, got none")
+    roi = fine_roi(net, box_centre_mm(box, ct.spacing_mm), side, margin_voxels(net, shift_mm))
+    return Sample(
+        sample_ct(ct.array, ct.spacing_mm, roi, threads), sample_labels(labels, ct.spacing_mm, roi)
+    )
