@@ -1,0 +1,167 @@
+"""Tables 2 and 3: labelling minutes, and surface RMS of the three pairs of models."""
+
+from collections.abc import Sequence
+
+from kidseg_jax.evaluation import published
+from kidseg_jax.evaluation.grids import UNDEFINED, Cell, Grid, Row, mean_sd_cell
+from kidseg_jax.evaluation.records import COLUMNS, HEADINGS, Record, Run, StageRecord
+from kidseg_jax.evaluation.statistics import Summary, summarise
+
+PAIRS = {
+    "manual_cnn": "manual vs CNN",
+    "cnn_corrected": "CNN vs CNN-corrected",
+    "manual_corrected": "manual vs CNN-corrected",
+}
+
+
+def minutes_table(run: Run) -> Grid:
+    """Table 2: labelling time per structure, by hand and CNN-corrected, and the saving."""
+    said = ", simulated" if run.simulated else ""
+    rows: list[Row] = []
+    stages = [stage for stage in run.stages if _timed(stage)]
+    chosen = [(f"{stage.stage}", _timed(stage)) for stage in stages]
+    if len(stages) > 1:
+        chosen.append(("all", [record for stage in stages for record in _timed(stage)]))
+    for name, records in chosen:
+        manual = [_seconds(records, "manual_seconds", column) for column in COLUMNS]
+        corrected = [_seconds(records, "corrected_seconds", column) for column in COLUMNS]
+        rows += [
+            Row(f"{name}: by hand{said}", tuple(map(_clock_cell, manual)), unit="seconds"),
+            Row(f"{name}: corrected{said}", tuple(map(_clock_cell, corrected)), unit="seconds"),
+            Row(
+                f"{name}: saved{said}",
+                tuple(_saving(a, b) for a, b in zip(manual, corrected, strict=True)),
+                unit="percent",
+            ),
+        ]
+    paper = published.SECONDS
+    rows += [
+        Row("paper: by hand", tuple(Cell(_clock(s), s) for s in paper["manual"]), "paper", "seconds"),
+        Row("paper: corrected", tuple(Cell(_clock(s), s) for s in paper["corrected"]), "paper", "seconds"),
+        Row(
+            "paper: saved",
+            tuple(_saving_cell(a, b, None) for a, b in zip(paper["manual"], paper["corrected"], strict=True)),
+            "paper",
+            "percent",
+        ),
+    ]
+    notes = [
+        "Mean ± SD over newly labelled kidneys; total is the mean over kidneys of all their structures' time."
+    ]
+    if not chosen:
+        notes.append("No kidney of this run has both times: nothing measured.")
+    else:
+        kidneys = [len({record["kidney"] for record in records}) for _, records in chosen]
+        notes.append(
+            "n = "
+            + ", ".join(
+                f"{k} (stage {name})" if name != "all" else f"{k} (all)"
+                for k, (name, _) in zip(kidneys, chosen, strict=True)
+            )
+            + " kidneys."
+        )
+    if run.simulated:
+        notes.append("Every minute of this run is simulated: no person labelled anything.")
+    return Grid(
+        "2", f"Table 2. Labelling time per kidney, minutes:seconds{said}", HEADINGS, tuple(rows), tuple(notes)
+    )
+
+
+def rms_table(run: Run) -> Grid:
+    """Table 3: surface RMS in mm for the three pairs, per mode, with direction and sampling named."""
+    records = [record for stage in run.stages for record in stage.surfaces]
+    modes = sorted({record["mode"] for record in records})
+    rows = [
+        Row(
+            mode.replace("_", " "),
+            tuple(_rms_cell([r for r in records if r["mode"] == mode], pair) for pair in PAIRS),
+            unit="mm",
+        )
+        for mode in modes
+    ]
+    rows += [
+        Row(
+            f"{mode.replace('_', ' ')}: kidneys under {published.USABLE_RMS_MM:g} mm",
+            tuple(_usable([r for r in records if r["mode"] == mode], pair) for pair in PAIRS),
+        )
+        for mode in modes
+    ]
+    cells = tuple(Cell(f"{mean:.2f} ± {sd:.2f}", mean, sd) for mean, sd, _ in published.RMS_MM.values())
+    rows.append(Row("paper", cells, "paper", "mm"))
+    notes = [_mode_note(mode, records) for mode in modes]
+    if not records:
+        notes = ["No surfaces were compared in this run."]
+    elif run.simulated:
+        notes.append("CNN-corrected labels come from the simulated annotator.")
+    notes.append("The paper used 17,650 points (26,471 for CNN vs CNN-corrected) and names no direction.")
+    return Grid(
+        "3",
+        "Table 3. Surface RMS per newly labelled kidney, mm, mean ± SD",
+        tuple(PAIRS.values()),
+        tuple(rows),
+        tuple(notes),
+    )
+
+
+def _timed(stage: StageRecord) -> list[Record]:
+    return [
+        r
+        for r in stage.labelling
+        if r.get("manual_seconds") is not None and r.get("corrected_seconds") is not None
+    ]
+
+
+def _seconds(records: Sequence[Record], key: str, column: str) -> Summary:
+    if column != "total":
+        return summarise([r[key] for r in records if r["structure"] == column])
+    totals: dict[str, float] = {}
+    for record in records:
+        totals[record["kidney"]] = totals.get(record["kidney"], 0.0) + record[key]
+    return summarise(list(totals.values()))
+
+
+def _clock(seconds: float) -> str:
+    whole = round(seconds)
+    return f"{whole // 60}:{whole % 60:02d}"
+
+
+def _clock_cell(summary: Summary) -> Cell:
+    if summary.mean is None:
+        return Cell("-", n=0)
+    spread = f" ± {_clock(summary.sd)}" if summary.sd is not None else ""
+    return Cell(_clock(summary.mean) + spread, summary.mean, summary.sd, summary.n)
+
+
+def _saving(manual: Summary, corrected: Summary) -> Cell:
+    if not manual.mean or corrected.mean is None:
+        return UNDEFINED
+    return _saving_cell(manual.mean, corrected.mean, manual.n)
+
+
+def _saving_cell(manual: float, corrected: float, n: int | None) -> Cell:
+    saved = 100 * (1 - corrected / manual)
+    return Cell(f"{saved:.0f} %", saved, n=n)
+
+
+def _rms_cell(records: Sequence[Record], pair: str) -> Cell:
+    return mean_sd_cell(summarise([r["rms_mm"] for r in records if r["pair"] == pair]))
+
+
+def _usable(records: Sequence[Record], pair: str) -> Cell:
+    values = [r["rms_mm"] for r in records if r["pair"] == pair and r["rms_mm"] is not None]
+    under = sum(value < published.USABLE_RMS_MM for value in values)
+    return Cell(f"{under} of {len(values)}", float(under), n=len(values)) if values else UNDEFINED
+
+
+def _mode_note(mode: str, records: Sequence[Record]) -> str:
+    chosen = [r for r in records if r["mode"] == mode]
+    counts = {pair: sum(r["pair"] == pair and r["rms_mm"] is not None for r in chosen) for pair in PAIRS}
+    n = ", ".join(f"{counts[pair]} ({name})" for pair, name in PAIRS.items())
+    points = sorted({r["points"] for r in chosen if r.get("points")})
+    sampled = (
+        f"{points[0]:,}" + (f" to {points[-1]:,}" if len(points) > 1 else "") + " points"
+        if points
+        else "points"
+    )
+    how = chosen[0].get("how", "direction not recorded")
+    return f"{mode.replace('_', ' ')}: {how}; {sampled}; n = {n} kidneys."

@@ -1,0 +1,149 @@
+"""Tables 1 to 3 from a run directory: numbers, words, and every form they are written in."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+from run_directories import make_run
+
+from kidseg_jax.evaluation import published
+from kidseg_jax.evaluation.accuracy import (
+    compared_stages,
+    dsc_table,
+    falls,
+    stage_sentences,
+    statistics_table,
+)
+from kidseg_jax.evaluation.effort import minutes_table, rms_table
+from kidseg_jax.evaluation.grids import Cell, Grid, Row, to_csv, to_html, to_markdown, to_terminal
+from kidseg_jax.evaluation.records import HEADINGS, read_run
+from kidseg_jax.evaluation.tables import differences_of_setup, run_tables
+from kidseg_jax.imaging.structures import NAMES
+
+
+def cell(grid: Grid, row: str, column: str) -> Cell:
+    (found,) = [r for r in grid.rows if r.name == row]
+    return found.cells[grid.columns.index(column)]
+
+
+def test_dsc_table_is_mean_and_sd_over_defined_values(tmp_path):
+    run = read_run(make_run(tmp_path / "run"))
+    grid = dsc_table(run)
+    for stage in run.stages:
+        for name, heading in zip(NAMES, HEADINGS, strict=False):
+            values = [100 * r["dsc"] for r in stage.test if r["structure"] == name and r["dsc"] is not None]
+            found = cell(grid, f"stage {stage.stage}, {stage.train_kidneys} kidneys", heading)
+            assert found.n == len(values)
+            assert found.value == pytest.approx(np.mean(values))
+            assert found.sd == pytest.approx(np.std(values, ddof=1))
+        everything = [100 * r["dsc"] for r in stage.test if r["dsc"] is not None]
+        total = cell(grid, f"stage {stage.stage}, {stage.train_kidneys} kidneys", "total")
+        assert (total.n, total.value) == (len(everything), pytest.approx(np.mean(everything)))
+    assert cell(grid, "paper 3, 50 kidneys", "total").text == "71.07 ± 21.65"
+
+
+def test_rcc_of_a_kidney_without_rcc_enters_no_mean_and_is_reported(tmp_path):
+    run = read_run(make_run(tmp_path / "run", kidneys=10))
+    grid = dsc_table(run)
+    assert cell(grid, "stage 1, 20 kidneys", "RCC").n == 6  # kidneys 0, 3, 6 and 9 of ten have none
+    assert any("of 4 held-out kidneys without RCC" in note and "mean 0.40 ml" in note for note in grid.notes)
+
+
+@pytest.mark.parametrize(
+    ("stages", "pairs"), [(1, []), (2, [(1, 2)]), (3, [(1, 3), (2, 3)]), (5, [(1, 5), (4, 5)])]
+)
+def test_any_number_of_stages(tmp_path, stages, pairs):
+    run = read_run(make_run(tmp_path / "run", stages=stages))
+    assert [(a.stage, b.stage) for a, b in compared_stages(run)] == pairs
+    assert len(statistics_table(run).rows) == 8 * len(pairs)
+    assert to_markdown(run_tables(run)).count("### Table") == 4
+
+
+def test_a_fall_and_a_difference_that_is_not_shown_are_said_plainly(tmp_path):
+    falling = read_run(make_run(tmp_path / "falling", gain=-8.0))
+    assert any(s.startswith("artery falls from stage 2 to 3") for s in falls(falling))
+    assert any("worse by" in s for s in stage_sentences(falling))
+    flat = read_run(make_run(tmp_path / "flat", gain=0.0))
+    assert any("no difference shown (p = 0." in s for s in stage_sentences(flat))
+    assert any("no difference shown (p = 0." in note for note in dsc_table(flat).notes)
+    rising = read_run(make_run(tmp_path / "rising", gain=15.0))
+    assert any("better by" in s and "p < 0.001" in s for s in stage_sentences(rising))
+
+
+def test_minutes_say_simulated_and_saving_is_that_of_the_means(tmp_path):
+    grid = minutes_table(read_run(make_run(tmp_path / "run")))
+    assert "simulated" in grid.title
+    own = [row for row in grid.rows if row.source == "run"]
+    assert own and all("simulated" in row.name for row in own)
+    saved = cell(grid, "all: saved, simulated", "total")
+    assert saved.value == pytest.approx(50.0)
+    assert cell(grid, "paper: saved", "total").text == "51 %"
+    assert sum(published.SECONDS["manual"][:-1]) == published.SECONDS["manual"][-1]
+
+
+def test_measured_minutes_are_not_called_simulated(tmp_path):
+    path = make_run(tmp_path / "run", stages=2)
+    file = path / "stage_2" / "metrics.json"
+    data = json.loads(file.read_text())
+    for record in data["labelling"]:
+        record["simulated"] = False
+    file.write_text(json.dumps(data))
+    run = read_run(path)
+    assert "simulated" not in to_markdown([minutes_table(run)])
+    assert not any("simulated" in sentence for sentence in differences_of_setup(run))
+
+
+def test_rms_table_names_pairs_mode_and_points(tmp_path):
+    grid = rms_table(read_run(make_run(tmp_path / "run")))
+    assert grid.columns == ("manual vs CNN", "CNN vs CNN-corrected", "manual vs CNN-corrected")
+    assert any("17,650 seeded points" in note and "n = 12" in note for note in grid.notes)
+    assert cell(grid, "sampled points", "manual vs CNN").n == 12
+
+
+def test_steps_that_differ_are_said(tmp_path):
+    path = make_run(tmp_path / "run", stages=2)
+    file = path / "stage_2" / "metrics.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"steps": 800}))
+    assert any(
+        "steps differ: 400 (stage 1), 800 (stage 2)" in note for note in dsc_table(read_run(path)).notes
+    )
+
+
+def test_every_form_holds_every_cell(tmp_path):
+    grids = run_tables(read_run(make_run(tmp_path / "run")))
+    terminal, markdown, rows = (
+        to_terminal(grids),
+        to_markdown(grids),
+        list(csv.reader(io.StringIO(to_csv(grids)))),
+    )
+    assert len(rows) == 1 + sum(len(g.rows) * len(g.columns) for g in grids)
+    for grid in grids:
+        page = to_html(grid)
+        for row in grid.rows:
+            for shown in row.cells:
+                assert shown.text in markdown and shown.text in terminal and shown.text in page
+    assert max(map(len, terminal.splitlines())) <= 110
+
+
+def test_html_escapes_what_a_run_says():
+    grid = Grid("x", "<b>", ("a&b",), (Row("<script>", (Cell("1 < 2"),)),), ("<i>",))
+    assert (
+        "<script>" not in to_html(grid) and "<i>" not in to_html(grid) and "&lt;script&gt;" in to_html(grid)
+    )
+
+
+def test_a_run_without_metrics_or_with_broken_ones_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="metrics"):
+        read_run(tmp_path)
+    path = make_run(tmp_path / "run")
+    file = path / "stage_1" / "metrics.json"
+    for text, message in (
+        ("{", "need JSON"),
+        ("[]", "JSON object"),
+        ('{"test": [{"kidney": "a"}]}', "patient"),
+    ):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            read_run(path)
