@@ -156,7 +156,7 @@ def test_one_seed_gives_one_result():
 
 
 def test_the_time_of_a_block_is_the_written_law():
-    """A block of 4 x 5 x 6 voxels: 4 slices of 2.5 mm count as 8, with an outline of 2 (5 + 6 * 2) mm each."""
+    """A block of 4 x 5 x 6 voxels: 4 slices of 2.5 mm count as 8, each with an outline of 34 mm."""
     labels = np.zeros((10, 10, 10), np.uint8)
     labels[2:6, 2:7, 2:8] = ARTERY
     expected = (
