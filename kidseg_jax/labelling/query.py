@@ -1,0 +1,116 @@
+"""Which case next: the pool in the order to label it, from what is known of each case."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from kidseg_jax.config import AnnotatorConfig
+from kidseg_jax.imaging.structures import N_CLASSES, STRUCTURES
+from kidseg_jax.imaging.volume import Labels, Spacing
+from kidseg_jax.labelling.correction import correct
+
+Strategy = Literal["listed", "random", "effort", "entropy", "disagreement", "stratified"]
+STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
+
+
+@dataclass(frozen=True)
+class Score:
+    """What is known of one case before anyone labels it; None: not measured."""
+
+    effort_s: float | None = None
+    """Expected time to correct its prediction, in s (`expected_effort_s`)."""
+    entropy: float | None = None
+    """Predictive entropy in the kidney's region, in bit a voxel (`mean_entropy`)."""
+    disagreement: float | None = None
+    """1 - DSC between two predictions of the same case (`disagreement`)."""
+    structures: frozenset[str] | None = None
+    """Names of the structures in its prediction (`structures_in`)."""
+
+
+def order(
+    pool: Sequence[str], scores: Mapping[str, Score], strategy: Strategy, rng: np.random.Generator
+) -> tuple[str, ...]:
+    """Every case of the pool once, the one to label first in front.
+
+    listed: as given. random: shuffled by rng. effort, entropy, disagreement: the highest score first, ties
+    as given. stratified: cases whose predictions hold the same structures form a group; the groups take
+    turns, the smallest first, so that a rare structure (RCC) is not left for last. rng is used by random
+    alone. Raises ValueError for an unknown strategy, a case that occurs twice, or one without the score
+    that is needed.
+    """
+    if strategy not in STRATEGIES:
+        raise ValueError(f"order: need a strategy of {', '.join(STRATEGIES)}, got {strategy!r}")
+    if len(set(pool)) != len(pool):
+        raise ValueError(f"order: every case may occur once, got {sorted(pool)}")
+    if strategy == "listed":
+        return tuple(pool)
+    if strategy == "random":
+        return tuple(pool[i] for i in rng.permutation(len(pool)))
+    if strategy == "stratified":
+        return _in_turns(pool, {case: _known(case, "structures", scores) for case in pool})
+    field = {"effort": "effort_s", "entropy": "entropy", "disagreement": "disagreement"}[strategy]
+    values = {case: float(_known(case, field, scores)) for case in pool}
+    return tuple(sorted(pool, key=lambda case: -values[case]))
+
+
+def mean_entropy(probs: npt.NDArray[np.floating]) -> float:
+    """Mean over voxels of the Shannon entropy in bit of class probabilities (..., c) that sum to 1 over c.
+
+    Between 0 (certain everywhere) and log2(c). Raises ValueError when a sum is off by more than 1e-3.
+    """
+    probs = np.asarray(probs, np.float64)
+    sums = probs.sum(-1)
+    if probs.size == 0 or not np.allclose(sums, 1, atol=1e-3):
+        raise ValueError(f"mean_entropy: probabilities must sum to 1, got shape {probs.shape}")
+    logs = np.log2(probs, out=np.zeros_like(probs), where=probs > 0)
+    return float(-(probs * logs).sum(-1).mean())
+
+
+def disagreement(labels: Labels, other: Labels) -> float:
+    """1 - the mean DSC of the structures in either of two label maps (z, y, x); 0 when neither holds any."""
+    if labels.shape != other.shape:
+        raise ValueError(f"disagreement: need labels of one shape, got {labels.shape} and {other.shape}")
+    pairs = np.bincount(
+        labels.ravel().astype(np.intp) * N_CLASSES + other.ravel(), minlength=N_CLASSES**2
+    ).reshape(N_CLASSES, N_CLASSES)
+    sizes = (pairs.sum(0) + pairs.sum(1))[1:]
+    held = sizes > 0
+    return float(1 - (2 * np.diag(pairs)[1:][held] / sizes[held]).mean()) if held.any() else 0.0
+
+
+def expected_effort_s(labels: Labels, other: Labels, spacing_mm: Spacing, config: AnnotatorConfig) -> float:
+    """Simulated seconds to turn one prediction of a kidney into another prediction of the same kidney.
+
+    labels, other: (z, y, x), for instance the prediction of a CT and that of its mirror image, mirrored
+    back. The speed of the annotator is set to its median: no random part.
+    """
+    rng = np.random.default_rng(0)
+    correction = correct(other, labels, spacing_mm, replace(config, time_spread=0.0), rng)
+    return sum(correction.seconds.values())
+
+
+def structures_in(labels: Labels) -> frozenset[str]:
+    """Names of the structures that a label map holds."""
+    present = np.bincount(labels.ravel(), minlength=N_CLASSES) > 0
+    return frozenset(structure.name for structure in STRUCTURES if present[structure.label])
+
+
+def _known(case: str, field: str, scores: Mapping[str, Score]):
+    value = getattr(scores[case], field) if case in scores else None
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        raise ValueError(f"order: every case of the pool needs {field}, got none for {case}")
+    return value
+
+
+def _in_turns(pool: Sequence[str], groups: Mapping[str, frozenset[str]]) -> tuple[str, ...]:
+    """The first of every group, the second of every group, and so on; small groups before large ones."""
+    members: dict[frozenset[str], list[str]] = {}
+    for case in pool:
+        members.setdefault(groups[case], []).append(case)
+    turns = sorted(members.values(), key=len)
+    return tuple(
+        group[i] for i in range(max(map(len, turns), default=0)) for group in turns if i < len(group)
+    )

@@ -1,0 +1,117 @@
+"""Which case next: every order is a permutation, and the scores are what their names say."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from kidseg_jax.config import AnnotatorConfig
+from kidseg_jax.imaging.structures import ARTERY, PARENCHYMA, RCC
+from kidseg_jax.labelling.query import (
+    STRATEGIES,
+    Score,
+    Strategy,
+    disagreement,
+    expected_effort_s,
+    mean_entropy,
+    order,
+    structures_in,
+)
+
+POOL = tuple(f"case_{i:05d}" for i in range(9))
+WITH_RCC = ("case_00004", "case_00007")
+
+
+def scores():
+    return {
+        case: Score(
+            effort_s=float((i * 5) % 9),
+            entropy=float(i % 3),
+            disagreement=i / 10,
+            structures=frozenset({"artery", "rcc"} if case in WITH_RCC else {"artery"}),
+        )
+        for i, case in enumerate(POOL)
+    }
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_order_is_the_pool_and_does_not_change_it(strategy: Strategy):
+    pool = list(POOL)
+    chosen = order(pool, scores(), strategy, np.random.default_rng(0))
+    assert sorted(chosen) == sorted(POOL) and tuple(pool) == POOL
+    assert chosen == order(pool, scores(), strategy, np.random.default_rng(0))
+    assert order([], scores(), strategy, np.random.default_rng(0)) == ()
+
+
+def test_the_highest_score_comes_first_and_ties_stay_as_listed():
+    known = scores()
+    by_effort = order(POOL, known, "effort", np.random.default_rng(0))
+    assert [known[case].effort_s for case in by_effort] == sorted(map(float, range(9)), reverse=True)
+    by_entropy = order(POOL, known, "entropy", np.random.default_rng(0))
+    assert by_entropy == tuple(POOL[i] for i in (2, 5, 8, 1, 4, 7, 0, 3, 6))
+    assert order(POOL, known, "disagreement", np.random.default_rng(0)) == POOL[::-1]
+    assert order(POOL, known, "listed", np.random.default_rng(0)) == POOL
+
+
+def test_random_depends_on_the_seed_alone():
+    orders = {order(POOL, {}, "random", np.random.default_rng(seed)) for seed in range(20)}
+    assert len(orders) > 10
+
+
+def test_strata_take_turns_until_the_rare_one_is_used_up():
+    first = order(POOL, scores(), "stratified", np.random.default_rng(0))[:4]
+    assert first == ("case_00004", "case_00000", "case_00007", "case_00001")
+
+
+def test_a_pool_without_scores_is_refused():
+    known = scores()
+    known["case_00003"] = replace(known["case_00003"], entropy=float("nan"), effort_s=None)
+    needed: dict[Strategy, str] = {"entropy": "entropy", "effort": "effort_s"}
+    for strategy, field in needed.items():
+        with pytest.raises(ValueError, match=f"needs {field}, got none for case_00003"):
+            order(POOL, known, strategy, np.random.default_rng(0))
+    with pytest.raises(ValueError, match="every case may occur once"):
+        order(["a", "a"], known, "listed", np.random.default_rng(0))
+    with pytest.raises(ValueError, match="need a strategy of listed, random"):
+        order(POOL, known, "best", np.random.default_rng(0))  # pyright: ignore[reportArgumentType]
+
+
+def test_entropy_of_certain_even_and_half_certain_voxels():
+    certain = np.eye(6)[np.arange(12) % 6]
+    assert mean_entropy(certain) == 0
+    assert mean_entropy(np.full((3, 4, 8), 1 / 8)) == pytest.approx(3)
+    assert mean_entropy(np.stack([np.eye(2)[0], np.full(2, 0.5)])) == pytest.approx(0.5)
+    with pytest.raises(ValueError, match="must sum to 1"):
+        mean_entropy(np.full((3, 6), 0.5))
+
+
+def test_disagreement_is_one_minus_dice():
+    a = np.zeros((4, 4, 4), np.uint8)
+    assert disagreement(a, a) == 0
+    a[:2] = ARTERY
+    b = a.copy()
+    b[1] = 0
+    assert disagreement(a, a) == 0
+    assert disagreement(a, b) == disagreement(b, a) == pytest.approx(1 - 2 * 16 / (32 + 16))
+    b[3] = RCC
+    assert disagreement(a, b) == pytest.approx(1 - (2 * 16 / 48 + 0) / 2)
+
+
+def test_effort_grows_with_the_difference_of_two_predictions():
+    config = AnnotatorConfig()
+    a = np.zeros((20, 24, 24), np.uint8)
+    a[4:16, 4:16, 4:16] = PARENCHYMA
+    small, large = a.copy(), a.copy()
+    small[8:12, 8:12, 8:12] = RCC
+    large[6:14, 6:14, 6:14] = RCC
+    spacing_mm = (1.0, 1.0, 1.0)
+    efforts = [expected_effort_s(a, other, spacing_mm, config) for other in (a, small, large)]
+    assert efforts[0] == config.look_over_s
+    assert efforts[0] < efforts[1] < efforts[2]
+
+
+def test_structures_are_named():
+    labels = np.zeros((2, 2, 2), np.uint8)
+    assert structures_in(labels) == frozenset()
+    labels[0, 0] = ARTERY, RCC
+    assert structures_in(labels) == {"artery", "rcc"}
