@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -50,9 +50,9 @@ def order(
     if strategy == "random":
         return tuple(pool[i] for i in rng.permutation(len(pool)))
     if strategy == "stratified":
-        return _in_turns(pool, {case: _known(case, "structures", scores) for case in pool})
+        return _in_turns(pool, {case: frozenset(_known(case, "structures", scores)) for case in pool})
     field = {"effort": "effort_s", "entropy": "entropy", "disagreement": "disagreement"}[strategy]
-    values = {case: float(_known(case, field, scores)) for case in pool}
+    values = {case: _known(case, field, scores) for case in pool}
     return tuple(sorted(pool, key=lambda case: -values[case]))
 
 
@@ -98,7 +98,7 @@ def structures_in(labels: Labels) -> frozenset[str]:
     return frozenset(structure.name for structure in STRUCTURES if present[structure.label])
 
 
-def _known(case: str, field: str, scores: Mapping[str, Score]):
+def _known(case: str, field: str, scores: Mapping[str, Score]) -> Any:
     value = getattr(scores[case], field) if case in scores else None
     if value is None or (isinstance(value, float) and np.isnan(value)):
         raise ValueError(f"order: every case of the pool needs {field}, got none for {case}")
