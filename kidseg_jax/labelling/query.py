@@ -48,11 +48,11 @@ def order(
     if strategy == "listed":
         return tuple(pool)
     if strategy == "random":
-        return tuple(pool[i] for i in rng.permutation(len(pool)))
+        return tuple(pool[int(i)] for i in rng.permutation(len(pool)))
     if strategy == "stratified":
         return _in_turns(pool, {case: frozenset(_known(case, "structures", scores)) for case in pool})
     field = {"effort": "effort_s", "entropy": "entropy", "disagreement": "disagreement"}[strategy]
-    values = {case: _known(case, field, scores) for case in pool}
+    values: dict[str, float] = {case: _known(case, field, scores) for case in pool}
     return tuple(sorted(pool, key=lambda case: -values[case]))
 
 
