@@ -6,16 +6,61 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class CohortConfig:
-    """The embedded phantom cohort, made when no data folder is given."""
+    """The embedded phantom cohort, made when no data folder is given. Ranges are (lowest, highest) at hardness 1."""
 
     patients: int = 36
-    """Number of patients."""
+    """Number of patients, each with one CT."""
     kidneys: int = 50
-    """Number of kidneys; patients above kidneys/2 have one."""
+    """Number of kidneys, 1 or 2 a patient; a patient with one has fat and bowel in the other fossa."""
     rcc_kidneys: int = 30
-    """Number of kidneys with a renal cell carcinoma."""
+    """Number of kidneys with a renal cell carcinoma, at most one a patient."""
     hardness: float = 1.0
-    """Scale of everything that makes phantoms differ: contrast phase, noise, pose, shape (1 = the demo's)."""
+    """Scale of everything that makes phantoms differ: contrast phase, noise, pose, shape, tumours (1 = the default)."""
+    accessory_artery: float = 0.25
+    """Share of kidneys with a second renal artery, 0 to 1."""
+    ureter_below_mm: float = 20.0
+    """How far below the kidney's lower end the ureter is labelled, in mm."""
+    rcc_diameter_mm: tuple[float, float] = (12.0, 70.0)
+    """Diameter of the tumours, in mm."""
+    artery_hu: tuple[float, float] = (160.0, 340.0)
+    """Contrast of aorta and renal arteries, in HU."""
+    vein_hu: tuple[float, float] = (90.0, 215.0)
+    """Contrast of the renal veins, in HU."""
+    cortex_hu: tuple[float, float] = (125.0, 215.0)
+    """Contrast of the renal cortex, in HU."""
+    medulla_hu: tuple[float, float] = (55.0, 115.0)
+    """Contrast of the medullary pyramids, in HU."""
+    noise_hu: tuple[float, float] = (6.0, 22.0)
+    """Standard deviation of the noise in a uniform region, in HU."""
+    pixel_mm: tuple[float, float] = (1.6, 2.4)
+    """Pixel size in plane, in mm, rounded to 1/64; large patients get large pixels."""
+    slice_mm: tuple[float, float] = (1.5, 2.5)
+    """Distance between slices, in mm, rounded to 1/64."""
+
+    def __post_init__(self) -> None:
+        if self.patients < 1:
+            raise ValueError(f"CohortConfig.patients: need at least 1, got {self.patients}")
+        if not self.patients <= self.kidneys <= 2 * self.patients:
+            raise ValueError(
+                f"CohortConfig.kidneys: {self.patients} patients have {self.patients} to {2 * self.patients}, "
+                f"got {self.kidneys}"
+            )
+        if not 0 <= self.rcc_kidneys <= self.patients:
+            raise ValueError(
+                f"CohortConfig.rcc_kidneys: at most one a patient, so 0 to {self.patients}, got {self.rcc_kidneys}"
+            )
+        if not 0 <= self.hardness <= 4:
+            raise ValueError(f"CohortConfig.hardness: need 0 to 4, got {self.hardness}")
+        if not 0 <= self.accessory_artery <= 1:
+            raise ValueError(f"CohortConfig.accessory_artery: need 0 to 1, got {self.accessory_artery}")
+        if not self.ureter_below_mm >= 0:
+            raise ValueError(f"CohortConfig.ureter_below_mm: need at least 0 mm, got {self.ureter_below_mm}")
+        limits = {"rcc_diameter_mm": 5.0, "noise_hu": 0.0, "pixel_mm": 0.5, "slice_mm": 0.5}
+        for name in (*limits, "artery_hu", "vein_hu", "cortex_hu", "medulla_hu"):
+            low, high = getattr(self, name)
+            least = limits.get(name, 0.0)
+            if not least <= low <= high < float("inf"):
+                raise ValueError(f"CohortConfig.{name}: need {least} <= lowest <= highest, got ({low}, {high})")
 
 
 @dataclass(frozen=True)
@@ -30,7 +75,7 @@ class AnnotatorConfig:
     """Time to look one structure over, changed or not, in s."""
     seconds_per_slice: float = 4.0
     """Time to find and open each slice that is changed, in s."""
-    seconds_per_outline_mm: tuple[float, float, float, float, float] = (1.5, 1.2, 2.0, 0.06, 0.25)
+    seconds_per_outline_mm: tuple[float, float, float, float, float] = (1.27, 0.85, 0.57, 0.06, 0.5)
     """Time per mm of outline drawn again, in s: artery, vein, ureter, parenchyma, rcc."""
     seconds_per_ml: float = 2.0
     """Time to fill in or erase, in s per ml changed."""

@@ -1,0 +1,254 @@
+"""One kidney of a phantom: curved bean, cortex and pyramids, sinus, and the tumour that pushes them aside."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kidseg_jax.config import CohortConfig
+from kidseg_jax.imaging.phantom_body import FAT_HU, Body, Contrast
+from kidseg_jax.imaging.phantom_shapes import (
+    Canvas,
+    Draw,
+    Field,
+    Points,
+    Window,
+    ellipsoid,
+    paint,
+    smooth_field,
+)
+
+DISPLACED = 0.6  # share of a tumour's volume that pushes tissue outwards; the rest replaces it
+
+
+@dataclass(frozen=True)
+class Tumour:
+    """A renal cell carcinoma: centre (x, y, z) and radii in mm, and its look."""
+
+    centre: Points
+    radii: Points
+    roughness: float
+    hu: float
+    mottle_hu: float
+    mottle_mm: float
+    necrosis: float
+    necrosis_hu: float
+    necrosis_at: Points
+    rim_hu: float | None
+
+    @property
+    def radius(self) -> float:
+        return float(np.cbrt(np.prod(self.radii)))
+
+
+@dataclass(frozen=True)
+class Bean:
+    """A kidney: side (-1 right, 1 left), centre (x, y, z) in mm, and a frame whose rows are the unit vectors towards
+    the hilum (u), the front (v) and the upper pole (w). Lengths in mm along (u, v, w)."""
+
+    side: int
+    centre: Points
+    frame: Points
+    half: Points
+    bend: float
+    taper: float
+    sinus_centre: Points
+    sinus_half: Points
+    lobes: float
+    cortex: float
+    pyramids: tuple[tuple[Points, Points, float], ...]
+    fat: float
+    tumour: Tumour | None
+
+    def to_world(self, local: Points) -> Points:
+        """Points (n, 3) as (x, y, z) in the patient's frame of points as (u, v, w)."""
+        return np.asarray(local, float) @ self.frame + self.centre
+
+    def pushed(self, points: Points, clearance_mm: Points | float) -> Points:
+        """Points (n, 3) moved out of the tumour's way, with a clearance to its surface."""
+        if self.tumour is None:
+            return points
+        offset = points - self.tumour.centre
+        distance = np.linalg.norm(offset, axis=1) + 1e-6
+        radius = self.tumour.radius
+        moved = np.cbrt(distance**3 + DISPLACED * radius**3)
+        reach = np.linalg.norm(offset / distance[:, None] / self.tumour.radii, axis=1) ** -1
+        moved = np.maximum(moved, reach + np.asarray(clearance_mm))
+        return self.tumour.centre + offset * (moved / distance)[:, None]
+
+
+@dataclass(frozen=True)
+class KidneyFields:
+    """Signed distances in mm over a window: capsule, sinus, pyramids and tumour."""
+
+    window: Window
+    capsule: Field
+    sinus: Field
+    pyramids: Field
+    tumour: Field | None
+
+
+def draw_bean(
+    draw: Draw, body: Body, side: int, has_rcc: bool, config: CohortConfig, contrast: Contrast
+) -> Bean:
+    """A kidney in the fossa of one side, with a tumour or without."""
+    half = np.array([draw(24, 31), draw(19, 26), draw(46, 61)])
+    wide = (body.half_width - 127) * 0.25
+    z = draw(-20, 14) if side > 0 else draw(-36, 0)
+    centre = np.array([side * (draw(62, 74) + wide), body.spine_y + draw(-6, 8), z])
+    turn, tilt, lean = np.deg2rad([draw(12, 58), draw(4, 26), draw(-4, 20)])
+    w = np.array([-side * np.sin(tilt), np.sin(lean), 1.0])
+    w /= np.linalg.norm(w)
+    u = np.array([-side * np.cos(turn), -np.sin(turn), 0.0])
+    u -= w * (u @ w)
+    u /= np.linalg.norm(u)
+    v = side * np.cross(w, u)
+    size = draw(0.75, 1.3)
+    sinus_half = half * [draw(0.55, 0.72), draw(0.34, 0.46), draw(0.36, 0.52)] * [1, size, size]
+    sinus_centre = np.array([half[0] * draw(0.55, 0.75), draw.near(2), draw.near(4)])
+    bare = Bean(
+        side=side,
+        centre=centre,
+        frame=np.stack([u, v, w]),
+        half=half,
+        bend=draw(4, 14),
+        taper=draw.near(0.15),
+        sinus_centre=sinus_centre,
+        sinus_half=sinus_half,
+        lobes=draw(0.5, 3.0),
+        cortex=draw(5.5, 9.0),
+        pyramids=tuple(_pyramids(draw, half, sinus_centre)),
+        fat=draw(3, 16),
+        tumour=None,
+    )
+    if not has_rcc:
+        return bare
+    return Bean(**{**vars(bare), "tumour": _tumour(draw, bare, config, contrast)})
+
+
+def kidney_fields(canvas: Canvas, bean: Bean, draw: Draw) -> KidneyFields:
+    """Evaluate a kidney in the window that holds it and its perirenal fat."""
+    reach = np.abs(bean.frame.T) @ (bean.half + [bean.bend, 0, 0]) + bean.fat + 8
+    low, high = bean.centre - reach, bean.centre + reach
+    tumour = bean.tumour
+    if tumour is not None:
+        low = np.minimum(low - 6, tumour.centre - tumour.radii - bean.fat - 8)
+        high = np.maximum(high + 6, tumour.centre + tumour.radii + bean.fat + 8)
+    window = canvas.window(low, high)
+    spacing = canvas.geometry.spacing_mm
+    x, y, z = window.x, window.y, window.z
+    growth = None
+    if tumour is not None:
+        dx, dy, dz = (a - np.float32(c) for a, c in zip((x, y, z), tumour.centre, strict=True))
+        growth = ellipsoid(dx, dy, dz, tumour.radii)
+        growth += np.float32(tumour.roughness) * smooth_field(draw.rng, window, spacing, tumour.radius * 0.6)
+        cubed = np.power(dx * dx + dy * dy + dz * dz, np.float32(1.5)) + np.float32(1e-3)
+        shrink = np.cbrt(np.maximum(1 - np.float32(DISPLACED * tumour.radius**3) / cubed, np.float32(1e-3)))
+        x, y, z = (np.float32(c) + d * shrink for c, d in zip(tumour.centre, (dx, dy, dz), strict=True))
+    x, y, z = (a - np.float32(c) for a, c in zip((x, y, z), bean.centre, strict=True))
+    u, v, w = (np.float32(r[0]) * x + np.float32(r[1]) * y + np.float32(r[2]) * z for r in bean.frame)
+    a, b, c = (float(h) for h in bean.half)
+    slim = (1 + np.float32(bean.taper / c) * w).clip(0.5, 1.5)
+    bent = u - np.float32(bean.bend / c**2) * w * w
+    capsule = ellipsoid(bent * slim, v * slim, w, (a, b, c))
+    capsule += np.float32(bean.lobes) * smooth_field(draw.rng, window, spacing, 24.0)
+    su, sv, sw = (np.float32(s) for s in bean.sinus_centre)
+    sinus = ellipsoid(u - su, v - sv, w - sw, bean.sinus_half)
+    sinus += 2.5 * smooth_field(draw.rng, window, spacing, 8.0)
+    pyramids = window.far()
+    square = u * u + v * v + w * w
+    for apex, way, slope in bean.pyramids:
+        au, av, aw = (np.float32(q) for q in apex)
+        du, dv, dw = (np.float32(q) for q in way)
+        along = du * u + dv * v + dw * w - np.float32(apex @ way)
+        length2 = square - 2 * (au * u + av * v + aw * w) + np.float32(apex @ apex)
+        away = np.sqrt(np.maximum(length2 - along * along, 0))
+        np.minimum(pyramids, away - np.float32(slope) * along, out=pyramids)
+    deep = capsule + np.float32(bean.cortex)
+    pyramids = np.maximum(pyramids, np.maximum(deep, np.float32(1.0) - sinus))
+    return KidneyFields(window, capsule, sinus, pyramids, growth)
+
+
+def paint_perirenal_fat(canvas: Canvas, fields: KidneyFields, bean: Bean, wall: Field, draw: Draw) -> None:
+    """Paint the fat around a kidney and its tumour inside the abdominal wall."""
+    capsule = fields.capsule if fields.tumour is None else np.minimum(fields.capsule, fields.tumour)
+    strands = FAT_HU + 5 + 7 * smooth_field(draw.rng, fields.window, canvas.geometry.spacing_mm, 6.0)
+    paint(fields.window.hu, np.maximum(capsule - np.float32(bean.fat), wall), strands, canvas.soft_mm)
+
+
+def paint_kidney(canvas: Canvas, fields: KidneyFields, bean: Bean, contrast: Contrast, draw: Draw) -> None:
+    """Paint cortex, medulla, sinus fat and tumour."""
+    hu, soft, spacing = fields.window.hu, canvas.soft_mm, canvas.geometry.spacing_mm
+    tissue = np.full(fields.window.shape, contrast.cortex, np.float32)
+    tissue += 5 * smooth_field(draw.rng, fields.window, spacing, 7.0)
+    paint(tissue, fields.pyramids, contrast.medulla, soft + 1.0)
+    paint(tissue, fields.sinus, FAT_HU + draw(5, 40), soft)
+    paint(hu, fields.capsule, tissue, soft)
+    tumour = bean.tumour
+    if tumour is None or fields.tumour is None:
+        return
+    mass = np.full(fields.window.shape, tumour.hu, np.float32)
+    mass += tumour.mottle_hu * smooth_field(draw.rng, fields.window, spacing, tumour.mottle_mm)
+    if tumour.necrosis > 0:
+        dx, dy, dz = (
+            q - np.float32(c)
+            for q, c in zip(
+                (fields.window.x, fields.window.y, fields.window.z), tumour.necrosis_at, strict=True
+            )
+        )
+        core = ellipsoid(dx, dy, dz, tumour.radii * tumour.necrosis)
+        core += np.float32(0.25 * tumour.radius) * smooth_field(
+            draw.rng, fields.window, spacing, tumour.radius * 0.5
+        )
+        paint(mass, np.maximum(core, fields.tumour + 2), tumour.necrosis_hu, soft + 1.5)
+    if tumour.rim_hu is not None:
+        paint(hu, fields.tumour - np.float32(1.2), tumour.rim_hu, soft)
+    paint(hu, fields.tumour, mass, soft)
+
+
+def _pyramids(draw: Draw, half: Points, sinus_centre: Points) -> list[tuple[Points, Points, float]]:
+    """Medullary pyramids as cones (apex, unit direction, slope) in (u, v, w), in rows along the kidney."""
+    cones = []
+    rows = int(np.clip(round(draw(3.6, 6.4)), 3, 8))
+    for row in np.linspace(-0.92, 0.92, rows) + 0.08 * draw.rng.standard_normal(rows):
+        angles = (-65, 65) if abs(row) < 0.75 else (0,)
+        if abs(row) < 0.4 and draw.chance(0.6):
+            angles = (-75, 0, 75)
+        for angle in np.deg2rad(np.asarray(angles, float) + 12 * draw.rng.standard_normal(len(angles))):
+            apex = np.array([sinus_centre[0] * 0.75, 0.0, half[2] * 0.48 * row])
+            way = np.array([-np.cos(angle), np.sin(angle), 1.3 * row])
+            cones.append((apex, way / np.linalg.norm(way), draw(0.24, 0.46)))
+    return cones
+
+
+def _tumour(draw: Draw, bean: Bean, config: CohortConfig, contrast: Contrast) -> Tumour:
+    """A tumour away from the hilum; small ones may lie deep, large ones grow outwards."""
+    low, high = np.log(config.rcc_diameter_mm)
+    radius = float(np.exp(np.clip(draw(low, high), low, high))) / 2
+    way = draw.rng.standard_normal(3)
+    way /= np.linalg.norm(way)
+    way[0] = -abs(way[0]) if way[0] > 0.1 else way[0]
+    depth = draw(-0.25, 1.0) if radius < 14 else draw(-0.35, 0.5) if radius < 24 else draw(-0.4, 0.2)
+    surface = 1 / np.linalg.norm(way / bean.half)
+    local = way * (surface - depth * radius)
+    local[0] += bean.bend * (local[2] / bean.half[2]) ** 2
+    radii = radius * np.array([draw(0.86, 1.16) for _ in range(3)])
+    pick = draw.rng.random() if draw.chance(1.0) else 0.0
+    if pick < 0.62:  # clear cell
+        hu, mottle, necrotic = contrast.cortex * draw(0.72, 1.12), draw(10, 45), 0.65
+    elif pick < 0.82:  # papillary
+        hu, mottle, necrotic = draw(52, 88), draw(3, 10), 0.3
+    else:  # chromophobe
+        hu, mottle, necrotic = draw(85, 130), draw(4, 12), 0.25
+    centre = bean.to_world(local)
+    return Tumour(
+        centre=centre,
+        radii=radii,
+        roughness=radius * draw(0.03, 0.18),
+        hu=hu,
+        mottle_hu=mottle,
+        mottle_mm=draw(5, 10),
+        necrosis=draw(0.3, 0.75) if radius > 9 and draw.chance(necrotic) else 0.0,
+        necrosis_hu=draw(12, 45),
+        necrosis_at=centre + radius * 0.25 * draw.rng.uniform(-1, 1, 3),
+        rim_hu=draw(45, 90) if draw.chance(0.35) else None,
+    )
