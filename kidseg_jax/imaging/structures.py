@@ -4,7 +4,9 @@ from typing import NamedTuple
 
 
 class Structure(NamedTuple):
-    """One labelled structure: value in a label map, name, colour (r, g, b) in 0..255, SNOMED CT code and meaning."""
+    """One labelled structure: value in a label map, name, colour (r, g, b) in 0..255, SNOMED CT code and
+    meaning.
+    """
 
     label: int
     name: str
@@ -23,3 +25,45 @@ STRUCTURES = (
 NAMES = tuple(structure.name for structure in STRUCTURES)
 N_CLASSES = len(STRUCTURES) + 1  # with background
 BACKGROUND, ARTERY, VEIN, URETER, PARENCHYMA, RCC = range(N_CLASSES)
+
+CATEGORIES = {  # SNOMED CT code and meaning of the kind of thing each structure is
+    **dict.fromkeys(NAMES[:4], ("123037004", "Anatomical Structure")),
+    "rcc": ("49755003", "Morphologically Altered Structure"),
+}
+SYNONYMS = {
+    "artery": ("renal artery", "arteries", "renal arteries", "artery of kidney"),
+    "vein": ("renal vein", "veins", "renal veins", "vein of kidney"),
+    "ureter": ("ureters",),
+    "parenchyma": (
+        "kidney",
+        "kidneys",
+        "renal parenchyma",
+        "kidney parenchyma",
+        "cyst",
+        "renal cyst",
+        "cysts",
+    ),
+    "rcc": (
+        "tumor",
+        "tumour",
+        "mass",
+        "masses",
+        "renal tumor",
+        "renal tumour",
+        "kidney tumor",
+        "kidney tumour",
+        "lesion",
+    ),
+}
+_NAMED = {
+    other: structure for structure in STRUCTURES for other in (structure.name, *SYNONYMS[structure.name])
+}
+
+
+def structure_named(name: str) -> Structure | None:
+    """The structure that another tool's label name means, or None; case, `_`, `-` and sides do not matter.
+
+    Cysts belong to the parenchyma: the five structures have no class for them, and background they are not.
+    """
+    words = name.lower().replace("_", " ").replace("-", " ").split()
+    return _NAMED.get(" ".join(word for word in words if word not in ("left", "right")))
