@@ -36,12 +36,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_verb(module.Arguments, module.run, rest, prog=f"python -m kidseg_jax {verb}")
 
 
-def run_verb(arguments: type[A], run: Callable[[A], int], argv: Sequence[str], prog: str) -> int:
+def run_verb(
+    arguments: type[A], run: Callable[[A], int], argv: Sequence[str], prog: str, default: A | None = None
+) -> int:
     """Parse `argv` into the dataclass `arguments` and run it; bad input becomes one line and exit code 2."""
     import tyro
 
     try:
-        return run(tyro.cli(arguments, args=argv, prog=prog))
+        return run(tyro.cli(arguments, args=argv, prog=prog, default=default))
     except (ValueError, OSError) as error:
         print(f"kidseg_jax: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

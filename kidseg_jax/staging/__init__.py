@@ -1,0 +1,1 @@
+"""What happens when? The plan of a run, its directory, and what one stage does."""

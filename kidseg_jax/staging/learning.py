@@ -1,0 +1,89 @@
+"""One stage as a pure function: a state and new evidence in, the next state out."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+
+from kidseg_jax.config import Config, NetConfig, TrainConfig
+from kidseg_jax.imaging.structures import N_CLASSES
+from kidseg_jax.network.cascade import N_COARSE, Models
+from kidseg_jax.network.training import Sample, TrainState, n_steps, start, train
+from kidseg_jax.network.unet import Params
+
+Role = Literal["coarse", "fine"]
+
+
+class Evidence(NamedTuple):
+    """What labelled cases teach: a coarse sample for each case, a fine one for each kidney."""
+
+    coarse: tuple[Sample, ...] = ()
+    fine: tuple[Sample, ...] = ()
+
+    def and_also(self, other: "Evidence") -> "Evidence":
+        return Evidence(self.coarse + other.coarse, self.fine + other.fine)
+
+
+@dataclass(frozen=True)
+class StageState:
+    """Where a run stands after `index` stages: all evidence so far, and the networks trained on it."""
+
+    index: int = 0
+    evidence: Evidence = Evidence()
+    models: Models | None = None
+
+
+class Watch(Protocol):
+    """Sees training go by: where it goes on from, and every step. It changes nothing that is computed."""
+
+    def resume(self, role: Role, fresh: TrainState, total: int) -> TrainState: ...
+
+    def step(self, role: Role, state: TrainState, loss: object, total: int) -> None: ...
+
+
+class Unwatched:
+    """Trains from the start and says nothing."""
+
+    def resume(self, role: Role, fresh: TrainState, total: int) -> TrainState:
+        return fresh
+
+    def step(self, role: Role, state: TrainState, loss: object, total: int) -> None:
+        pass
+
+
+def run_stage(state: StageState, new: Evidence, config: Config, watch: Watch | None = None) -> StageState:
+    """The next state: both networks trained from fresh weights on all evidence so far and the new.
+
+    Every stage starts from the same weights and, with fixed steps, takes the same number of them: stages differ by
+    their data alone. Raises ValueError when there is no evidence at all.
+    """
+    evidence = state.evidence.and_also(new)
+    index = state.index + 1
+
+    def fitted(role: Role, net: NetConfig, settings: TrainConfig, n_classes: int, samples: tuple[Sample, ...]) -> Params:
+        return _fit(role, net, settings, n_classes, samples, index, config.seed, watch or Unwatched())
+
+    coarse = fitted("coarse", config.coarse, config.coarse_train, N_COARSE, evidence.coarse)
+    fine = fitted("fine", config.fine, config.fine_train, N_CLASSES, evidence.fine)
+    return StageState(index, evidence, Models(config.coarse, config.fine, coarse, fine))
+
+
+def _fit(
+    role: Role,
+    net: NetConfig,
+    settings: TrainConfig,
+    n_classes: int,
+    samples: tuple[Sample, ...],
+    index: int,
+    seed: int,
+    watch: Watch,
+) -> Params:
+    seeds = np.random.SeedSequence([seed, ("coarse", "fine").index(role)]).generate_state(2).tolist()
+    total = n_steps(settings, index, len(samples))
+    fresh, step = start(net, settings, n_classes, total, seeds[0])
+    state = watch.resume(role, fresh, total)
+    for state, loss in train(state, step, samples, total, settings.batch, seeds[1]):  # noqa: B007
+        watch.step(role, state, loss, total)
+    return state.params
+
+

@@ -1,0 +1,209 @@
+"""The loop over stages: the only place that knows the order of things, and the shell that reads and writes the run."""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from kidseg_jax.config import Config
+from kidseg_jax.imaging.cohort import Case, Kidney, kidneys_of, load_cohort
+from kidseg_jax.labelling.correction import correct, manual_seconds
+from kidseg_jax.labelling.events import LabelEvent, content_hash
+from kidseg_jax.labelling.ledger import append
+from kidseg_jax.network.cascade import Models, load_models, predict, save_models
+from kidseg_jax.network.runtime import describe_device, keep_compiled
+from kidseg_jax.staging.learning import Evidence, StageState, run_stage
+from kidseg_jax.staging.plan import Plan, make_plan
+from kidseg_jax.staging.progress import Reporter, TrainingWatch
+from kidseg_jax.staging.rundir import RunDirectory, StageDirectory, read_json, write_json
+from kidseg_jax.staging.study import KidneyPair, labelled, merged, pair_kidneys, teach
+
+ANNOTATOR = "simulated annotator"
+
+
+class Loop:
+    """One run: its cases, its plan, its directory. Every method leaves the directory in a state to go on from."""
+
+    def __init__(self, run: RunDirectory, config: Config, cases: Sequence[Case], n_stages: int, threads: int):
+        self.run, self.config, self.n_stages, self.threads = run, config, n_stages, threads
+        self.index = {case: i for i, case in enumerate(names_of(cases))}
+        self.cases = cases
+        self.kidneys: dict[str, tuple[Kidney, ...]] = {}
+        self.plan = Plan((), ())
+
+    def survey(self, reporter: Reporter) -> None:
+        """Find every kidney of the cohort, and deal the patients to test set and stages."""
+        for case in reporter.over(self.cases, len(self.cases), "kidneys"):
+            labelled(case)
+            self.kidneys[case.name] = kidneys_of(case)
+        everyone = [kidney for kidneys in self.kidneys.values() for kidney in kidneys]
+        self.plan = make_plan(everyone, self.n_stages, self.config.seed)
+
+    def evidence(self, index: int, reporter: Reporter) -> Evidence:
+        """What the new cases of stage `index` teach: hand labels in stage 1, corrected ones after it."""
+        evidence = Evidence()
+        new = self.plan.new[index - 1]
+        for name in reporter.over(new, len(new), f"stage {index}: samples"):
+            case = self.cases[self.index[name]]
+            labels = labelled(case) if index == 1 else self.run.stage(index - 1).read_labels("corrected", name)
+            evidence = evidence.and_also(teach(case, labels, self.config, self.threads))
+        return evidence
+
+    def stage(self, state: StageState, reporter: Reporter) -> StageState:
+        """Train, test and, unless it is the last stage, label the next one's cases; or load what is done."""
+        index = state.index + 1
+        directory = self.run.stage(index)
+        new = self.evidence(index, reporter)
+        if directory.metrics.exists():
+            return StageState(index, state.evidence.and_also(new), load_models(directory.models))
+        began = time.monotonic()
+        watch = TrainingWatch(reporter, index, directory.checkpoints)
+        state = run_stage(state, new, self.config, watch)
+        assert state.models is not None
+        model = save_models(directory.models, state.models)
+        watch.clear()
+        seconds = time.monotonic() - began
+        test = self.test(directory, state.models, reporter, index)
+        labelling, surfaces = self.label_next(directory, state.models, model, reporter, index)
+        write_json(
+            directory.metrics,
+            {
+                "stage": index,
+                "train_kidneys": len(state.evidence.fine),
+                "steps": watch.total["fine"],
+                "coarse_steps": watch.total["coarse"],
+                "seconds": round(seconds, 1),
+                "losses": watch.losses,
+                "test": test,
+                "labelling": labelling,
+                "surfaces": surfaces,
+            },
+        )
+        return state
+
+    def test(
+        self, directory: StageDirectory, models: Models, reporter: Reporter, index: int
+    ) -> list[dict[str, Any]]:
+        """Metrics of every held-out kidney and structure; the predictions are written down."""
+        from kidseg_jax.evaluation.metrics import measure_kidney
+
+        records = []
+        for name in reporter.over(self.plan.test, len(self.plan.test), f"stage {index}: test"):
+            case = self.cases[self.index[name]]
+            prediction = predict(models, case.ct, self.threads)
+            directory.write_labels("predictions", name, prediction.labels)
+            for pair in pair_kidneys(case, self.kidneys[name], prediction):
+                measured = measure_kidney(pair.truth, pair.predicted, case.ct.spacing_mm, threads=self.threads)
+                records += [{**pair.name, **record} for record in measured]
+        return records
+
+    def label_next(
+        self, directory: StageDirectory, models: Models, model: str, reporter: Reporter, index: int
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Predict the next stage's cases, let the simulated annotator correct them, and write it all down."""
+        labelling: list[dict[str, Any]] = []
+        surfaces: list[dict[str, Any]] = []
+        new = self.plan.new[index] if index < self.n_stages else ()
+        for name in reporter.over(new, len(new), f"stage {index}: correct"):
+            case = self.cases[self.index[name]]
+            prediction = predict(models, case.ct, self.threads)
+            directory.write_labels("predictions", name, prediction.labels)
+            corrected, events = [], []
+            for pair in pair_kidneys(case, self.kidneys[name], prediction):
+                labels, records, lines = self.correct(pair, case, model, index)
+                corrected.append((pair.box, labels))
+                labelling += records
+                events += lines
+                surfaces += self.surfaces(pair, labels, case)
+            directory.write_labels("corrected", name, merged(case, corrected))
+            append(self.run.ledger, events, once=True)
+        return labelling, surfaces
+
+    def correct(
+        self, pair: KidneyPair, case: Case, model: str, index: int
+    ) -> tuple[np.ndarray, list[dict[str, Any]], list[LabelEvent]]:
+        """One kidney's corrected labels, with a record and a ledger line for each of its structures."""
+        kidney = pair.kidney
+        rng = np.random.default_rng([self.config.seed, self.index[case.name], kidney.side == "left"])
+        done = correct(pair.truth, pair.predicted, case.ct.spacing_mm, self.config.annotator, rng)
+        by_hand = manual_seconds(pair.truth, case.ct.spacing_mm, self.config.annotator)
+        records, events = [], []
+        for structure, seconds in done.seconds.items():
+            changed = {"voxels_added": done.voxels_added[structure], "voxels_removed": done.voxels_removed[structure]}
+            times = {"manual_seconds": by_hand.get(structure), "corrected_seconds": seconds, "simulated": True}
+            records.append({**pair.name, "structure": structure, **times, **changed})
+            events.append(
+                LabelEvent(
+                    case=case.name,
+                    structure=structure,
+                    origin="cnn_corrected",
+                    stage=index,
+                    label=content_hash(done.labels),
+                    annotator=ANNOTATOR,
+                    tool="kidseg_jax",
+                    simulated=True,
+                    patient=kidney.patient,
+                    kidney=kidney.side,
+                    parent=content_hash(pair.predicted),
+                    model=model,
+                    image=content_hash(case.ct.array),
+                    active_s=seconds,
+                    **changed,
+                )
+            )
+        return done.labels, records, events
+
+    def surfaces(self, pair: KidneyPair, corrected: np.ndarray, case: Case) -> list[dict[str, Any]]:
+        """Surface RMS of manual, CNN and CNN-corrected labels of one kidney; none where Open3D is not installed."""
+        try:
+            from kidseg_jax.evaluation.meshes import compare_kidney
+        except ImportError:
+            return []
+        found = compare_kidney(pair.truth, pair.predicted, corrected, case.ct.spacing_mm)
+        return [{**pair.name, **record} for record in found]
+
+
+def names_of(cases: Sequence[Case]) -> tuple[str, ...]:
+    """Case names, without reading the images of a cohort on disk."""
+    known = getattr(cases, "names", None)
+    return tuple(known) if known is not None else tuple(case.name for case in cases)
+
+
+def run_loop(out: Path, config: Config, n_stages: int, data: Path | None, label_map: str, threads: int) -> int:
+    """Run or go on with `n_stages` stages in the directory `out`; returns the exit code."""
+    keep_compiled()
+    run = RunDirectory(out)
+    reporter = Reporter()
+    began = time.monotonic()
+    with reporter.shown():
+        cases = load_cohort(data, label_map=label_map) if data else phantoms(config, threads, reporter)
+        run.begin(config, n_stages, data, describe_device())
+        loop = Loop(run, config, cases, n_stages, threads)
+        loop.survey(reporter)
+        state = StageState()
+        for _ in range(n_stages):
+            state = loop.stage(state, reporter)
+    return finish(run, time.monotonic() - began)
+
+
+def phantoms(config: Config, threads: int, reporter: Reporter) -> Sequence[Case]:
+    """The embedded cohort."""
+    from kidseg_jax.imaging.phantom import make_cohort
+
+    bar = reporter.bars.add_task("phantoms", total=config.cohort.patients)
+    cases = make_cohort(config.cohort, config.seed, threads, lambda done: reporter.bars.update(bar, completed=done))
+    return cases
+
+
+def finish(run: RunDirectory, seconds: float) -> int:
+    """Tables and report of a finished run, and a short summary that says where they are."""
+    from kidseg_jax.evaluation.report import write_report
+
+    print(write_report(run.path))
+    minutes, rest = divmod(round(seconds), 60)
+    print(f"{run.path}: done in {minutes} min {rest} s; see tables.md, tables.csv and report.html there.")
+    return 0

@@ -1,0 +1,90 @@
+"""Who is tested and who is learned from in which stage: whole patients, fixed before anything is trained."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kidseg_jax.imaging.cohort import Kidney
+
+PUBLISHED_SIZES = (20, 40, 50)
+TEST_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Case names: one held-out test set for all stages, and the cases that are new in each stage."""
+
+    test: tuple[str, ...]
+    new: tuple[tuple[str, ...], ...]
+
+
+def stage_sizes(n_stages: int, n_kidneys: int) -> tuple[int, ...]:
+    """Kidneys labelled by the end of each stage, the test kidneys' share among them.
+
+    Three stages of 50 kidneys have 20, 40 and 50, as published; other numbers of stages go from 20 to 50 in equal
+    steps, other cohorts in proportion. Raises ValueError when a stage would add no kidney.
+    """
+    if n_stages < 1:
+        raise ValueError(f"stage_sizes: need at least 1 stage, got {n_stages}")
+    low, high = PUBLISHED_SIZES[0], PUBLISHED_SIZES[-1]
+    of_50 = PUBLISHED_SIZES if n_stages == 3 else np.linspace(low, high, n_stages)
+    sizes = tuple(round(float(size) / high * n_kidneys) for size in of_50)
+    training = [round(size * (1 - TEST_SHARE)) for size in sizes]
+    if any(b <= a for a, b in zip((0, *training[:-1]), training, strict=True)) or n_kidneys < 2:
+        raise ValueError(f"stage_sizes: {n_kidneys} kidneys are too few for {n_stages} stages, got sizes {sizes}")
+    return sizes
+
+
+def make_plan(kidneys: Sequence[Kidney], n_stages: int, seed: int) -> Plan:
+    """Deal patients to the test set and the stages: the wanted numbers of kidneys first, RCC spread evenly second.
+
+    A patient's cases and kidneys stay together; the best of 500 seeded shuffles is taken. Raises ValueError when
+    patients are too few for every group to get one.
+    """
+    sizes = stage_sizes(n_stages, len(kidneys))
+    training = [round(size * (1 - TEST_SHARE)) for size in sizes]
+    wanted = [len(kidneys) - training[-1] if n_stages > 1 or len(kidneys) == sizes[-1] else sizes[-1] - training[-1]]
+    wanted += [b - a for a, b in zip((0, *training[:-1]), training, strict=True)]
+    of_patient: dict[str, list[Kidney]] = {}
+    for kidney in kidneys:
+        of_patient.setdefault(kidney.patient, []).append(kidney)
+    patients = sorted(of_patient)
+    if len(patients) < len(wanted):
+        raise ValueError(f"make_plan: {n_stages} stages and a test set need {len(wanted)} patients, got {len(patients)}")
+    counts = np.array([len(of_patient[p]) for p in patients])
+    rcc = np.array([sum(k.has_rcc for k in of_patient[p]) for p in patients])
+    rng = np.random.default_rng(seed)
+    deals = [_deal(rng.permutation(len(patients)), counts, wanted) for _ in range(500)]
+    best = min(deals, key=lambda groups: _cost(groups, counts, rcc, wanted))
+    cases = [
+        tuple(sorted({k.case for i in group for k in of_patient[patients[i]]})) for group in best[: len(wanted)]
+    ]
+    if not all(cases):
+        raise ValueError(f"make_plan: no deal of {len(patients)} patients gives every stage a kidney of its own")
+    return Plan(cases[0], tuple(cases[1:]))
+
+
+def _deal(order: np.ndarray, counts: np.ndarray, wanted: list[int]) -> list[list[int]]:
+    """Patients in turn into the first group with room for all of their kidneys; whoever fits nowhere into the last."""
+    groups: list[list[int]] = [[] for _ in wanted]
+    room = list(wanted)
+    left = []
+    for patient in order.tolist():
+        fits = next((g for g, r in enumerate(room) if r >= counts[patient]), None)
+        if fits is None:
+            left.append(patient)
+            continue
+        groups[fits].append(patient)
+        room[fits] -= counts[patient]
+    if sum(wanted) >= counts.sum():
+        groups[-1] += left
+    return groups
+
+
+def _cost(groups: list[list[int]], counts: np.ndarray, rcc: np.ndarray, wanted: list[int]) -> float:
+    share = rcc.sum() / counts.sum()
+    return sum(
+        100 * abs(int(counts[g].sum()) - w) + abs(float(rcc[g].sum()) - share * w) + 1000 * (not g)
+        for g, w in zip(groups, wanted, strict=True)
+    )

@@ -1,0 +1,121 @@
+"""A run directory: what stands where, and what must agree before a run goes on."""
+
+import importlib.metadata
+import importlib.util
+import json
+import platform
+import subprocess
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from kidseg_jax.config import Config
+from kidseg_jax.imaging.files import write_text
+from kidseg_jax.imaging.volume import Volume
+
+PACKAGES = ("kidseg_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "itk", "open3d-cpu", "open3d")
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Paths of a run; nothing is read or written until it is asked for."""
+
+    path: Path
+
+    @property
+    def ledger(self) -> Path:
+        return self.path / "ledger.jsonl"
+
+    def stage(self, index: int) -> "StageDirectory":
+        return StageDirectory(self.path / f"stage_{index}")
+
+    def begin(self, config: Config, n_stages: int, data: Path | None, device: str) -> None:
+        """Write run.json, or check that the one that is there asks for the same run (ValueError names the first field)."""
+        asked = json.loads(json.dumps({"n": n_stages, "data": data and str(data), "config": asdict(config)}))
+        file = self.path / "run.json"
+        if file.exists():
+            before = read_json(file)
+            for name, (was, now) in _differences(before, asked):
+                raise ValueError(f"{self.path}: {name} is {was!r} in this run, got {now!r}; choose another --out")
+            return
+        about = {"versions": _versions(), "commit": _commit(), "device": device, "machine": platform.machine()}
+        write_json(file, {**asked, **about})
+
+
+@dataclass(frozen=True)
+class StageDirectory:
+    """Paths of one stage."""
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def models(self) -> Path:
+        return self.path / "models.safetensors"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.json"
+
+    def labels(self, kind: str, case: str) -> Path:
+        """File of one case's label map; kind is predictions, to_correct or corrected."""
+        return self.path / kind / f"{case}{label_ending()}"
+
+    def write_labels(self, kind: str, case: str, labels: Volume) -> None:
+        from kidseg_jax.imaging.io import write_volume
+
+        write_volume(self.labels(kind, case), labels)
+
+    def read_labels(self, kind: str, case: str) -> Volume:
+        from kidseg_jax.imaging.io import read_labels
+
+        return read_labels(self.labels(kind, case))
+
+
+def label_ending() -> str:
+    """.seg.nrrd, or .npz on a machine without ITK."""
+    return ".seg.nrrd" if importlib.util.find_spec("itk") else ".npz"
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON whole; NaN is refused, not written."""
+    write_text(path, json.dumps(data, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; ValueError names the file when it is not."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error})") from error
+
+
+def _differences(before: Any, asked: Any, name: str = "") -> list[tuple[str, tuple[Any, Any]]]:
+    if isinstance(asked, dict) and isinstance(before, dict):
+        return [d for key in asked for d in _differences(before.get(key), asked[key], f"{name}.{key}".lstrip("."))]
+    return [] if before == asked else [(name, (before, asked))]
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {"python": platform.python_version(), **found}
+
+
+def _commit() -> str | None:
+    """The git commit of the source, None outside a checkout."""
+    source = Path(__file__).resolve().parent
+    try:
+        said = subprocess.run(
+            ["git", "-C", source, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return said.stdout.strip()

@@ -1,0 +1,84 @@
+"""Case work: what a case teaches, how well it is segmented, and what the simulated annotator makes of it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kidseg_jax import kernels
+from kidseg_jax.config import Config
+from kidseg_jax.imaging.cohort import Case, Kidney, kidney_labels, kidneys_of
+from kidseg_jax.imaging.volume import Labels, Volume, canonical, on_grid_of, require_same_grid
+from kidseg_jax.network.cascade import Prediction
+from kidseg_jax.network.samples import coarse_sample, fine_sample
+from kidseg_jax.staging.learning import Evidence
+
+
+@dataclass(frozen=True)
+class KidneyPair:
+    """One kidney's true and predicted labels inside the box lo..hi of the canonical volume that holds both."""
+
+    kidney: Kidney
+    box: kernels.Box
+    truth: Labels
+    predicted: Labels
+
+    @property
+    def name(self) -> dict[str, str]:
+        k = self.kidney
+        return {"case": k.case, "patient": k.patient, "kidney": k.name, "side": k.side}
+
+
+def labelled(case: Case) -> Volume:
+    """The case's label map. Raises ValueError when it has none or it lies on another grid than the CT."""
+    if case.labels is None:
+        raise ValueError(f"{case.name}: needs a label map, got none")
+    require_same_grid(case.name, case.ct, case.labels)
+    return case.labels
+
+
+def teach(case: Case, labels: Volume, config: Config, threads: int) -> Evidence:
+    """What both networks learn from a case with these labels: one coarse sample, one fine sample a kidney."""
+    ct = canonical(case.ct)
+    alone = {
+        kidney.side: kidney_labels(labels, kidney)
+        for kidney in kidneys_of(Case(case.name, case.patient, case.ct, labels))
+    }
+    coarse = coarse_sample(ct, alone, config.coarse, config.coarse_train.shift_mm, threads)
+    fine = tuple(
+        fine_sample(ct, of_side, side, config.fine, config.fine_train.shift_mm, threads)
+        for side, of_side in alone.items()
+    )
+    return Evidence((coarse,), fine)
+
+
+def pair_kidneys(case: Case, kidneys: Sequence[Kidney], prediction: Prediction) -> Iterator[KidneyPair]:
+    """Each labelled kidney with what was predicted on its side; nothing predicted there is an empty label map."""
+    labels = labelled(case)
+    found = {kidney.side: kidney for kidney in prediction.kidneys}
+    for kidney in kidneys:
+        truth = kidney_labels(labels, kidney)
+        seen = found.get(kidney.side)
+        lo, hi = np.array(kidney.lo), np.array(kidney.hi)
+        if seen is not None:
+            lo, hi = np.minimum(lo, seen.lo), np.maximum(hi, seen.hi)
+        box = kernels.Box(tuple(lo.tolist()), tuple(hi.tolist()))
+        predicted = np.zeros(tuple(hi - lo), np.uint8)
+        if seen is not None:
+            kernels.paste_roi(predicted, seen.labels, _moved(kernels.Box(seen.lo, seen.hi), -lo))
+        yield KidneyPair(kidney, box, kernels.crop_roi(truth, box), predicted)
+
+
+def merged(case: Case, parts: Sequence[tuple[kernels.Box, Labels]]) -> Volume:
+    """One label map on the case's own grid from the labels of its kidneys; the first kidney keeps a shared voxel."""
+    whole = np.zeros(canonical(case.ct).array.shape, np.uint8)
+    for box, labels in parts:
+        inside = whole[tuple(slice(a, b) for a, b in zip(box.lo, box.hi, strict=True))]
+        np.copyto(inside, labels, where=inside == 0)
+    return on_grid_of(whole, case.ct)
+
+
+def _moved(box: kernels.Box, by: Any) -> kernels.Box:
+    lo, hi = np.array(box.lo) + by, np.array(box.hi) + by
+    return kernels.Box(tuple(lo.tolist()), tuple(hi.tolist()))
