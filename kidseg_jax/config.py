@@ -6,7 +6,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class CohortConfig:
-    """The embedded phantom cohort, made when no data folder is given. Ranges are (lowest, highest) at hardness 1."""
+    """The embedded phantom cohort, made when no data folder is given; ranges hold at hardness 1."""
 
     patients: int = 36
     """Number of patients, each with one CT."""
@@ -15,7 +15,7 @@ class CohortConfig:
     rcc_kidneys: int = 30
     """Number of kidneys with a renal cell carcinoma, at most one a patient."""
     hardness: float = 1.0
-    """Scale of everything that makes phantoms differ: contrast phase, noise, pose, shape, tumours (1 = the default)."""
+    """Scale of what makes phantoms differ: contrast phase, noise, pose, shape, tumours (1 = the default)."""
     accessory_artery: float = 0.25
     """Share of kidneys with a second renal artery, 0 to 1."""
     ureter_below_mm: float = 20.0
@@ -42,12 +42,13 @@ class CohortConfig:
             raise ValueError(f"CohortConfig.patients: need at least 1, got {self.patients}")
         if not self.patients <= self.kidneys <= 2 * self.patients:
             raise ValueError(
-                f"CohortConfig.kidneys: {self.patients} patients have {self.patients} to {2 * self.patients}, "
-                f"got {self.kidneys}"
+                f"CohortConfig.kidneys: {self.patients} patients have {self.patients} to {2 * self.patients} "
+                f"kidneys, got {self.kidneys}"
             )
         if not 0 <= self.rcc_kidneys <= self.patients:
             raise ValueError(
-                f"CohortConfig.rcc_kidneys: at most one a patient, so 0 to {self.patients}, got {self.rcc_kidneys}"
+                f"CohortConfig.rcc_kidneys: at most one a patient, so 0 to {self.patients}, "
+                f"got {self.rcc_kidneys}"
             )
         if not 0 <= self.hardness <= 4:
             raise ValueError(f"CohortConfig.hardness: need 0 to 4, got {self.hardness}")
@@ -60,22 +61,26 @@ class CohortConfig:
             low, high = getattr(self, name)
             least = limits.get(name, 0.0)
             if not least <= low <= high < float("inf"):
-                raise ValueError(f"CohortConfig.{name}: need {least} <= lowest <= highest, got ({low}, {high})")
+                raise ValueError(
+                    f"CohortConfig.{name}: need {least} <= lowest <= highest, got ({low}, {high})"
+                )
 
 
 @dataclass(frozen=True)
 class AnnotatorConfig:
     """The simulated annotator; every label and minute that comes from it is called simulated."""
 
-    tolerance_mm: float = 1.5
+    tolerance_mm: float = 0.75
     """Boundary errors up to this distance are not seen and stay, in mm."""
+    tolerance_spread: float = 2.0
+    """Care varies: a third of places have a tolerance this many times smaller, a third one as much larger."""
     smallest_ml: float = 0.02
     """Separate errors below this volume are not seen and stay, in ml."""
-    look_over_s: float = 60.0
+    look_over_s: float = 120.0
     """Time to look one structure over, changed or not, in s."""
-    seconds_per_slice: float = 4.0
+    seconds_per_slice: float = 8.0
     """Time to find and open each slice that is changed, in s."""
-    seconds_per_outline_mm: tuple[float, float, float, float, float] = (1.27, 0.85, 0.57, 0.06, 0.5)
+    seconds_per_outline_mm: tuple[float, float, float, float, float] = (1.15, 0.77, 0.4, 0.035, 0.43)
     """Time per mm of outline drawn again, in s: artery, vein, ureter, parenchyma, rcc."""
     seconds_per_ml: float = 2.0
     """Time to fill in or erase, in s per ml changed."""
@@ -90,6 +95,8 @@ class AnnotatorConfig:
                 raise ValueError(f"AnnotatorConfig.{name}: must not be negative, got {value}")
         if self.slice_mm == 0:
             raise ValueError("AnnotatorConfig.slice_mm: must be above 0, got 0")
+        if self.tolerance_spread < 1:
+            raise ValueError(f"AnnotatorConfig.tolerance_spread: need 1 or more, got {self.tolerance_spread}")
 
 
 @dataclass(frozen=True)

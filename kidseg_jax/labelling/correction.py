@@ -9,6 +9,7 @@ from kidseg_jax.config import AnnotatorConfig
 from kidseg_jax.imaging.structures import N_CLASSES, NAMES, STRUCTURES
 from kidseg_jax.imaging.volume import Labels, Mask, Spacing
 
+_PLACE_MM = 15.0
 _CORNERS = np.ones((3, 3, 3), bool)
 
 
@@ -29,11 +30,12 @@ def correct(
     """The prediction after a simulated person has corrected what they would see.
 
     truth, predicted: label maps (z, y, x) of a kidney, one shape, values 0..5. A wrong voxel lies deep when
-    it is farther than tolerance_mm from an explanation by a small slip: from the structure it should have, as
-    predicted, or from the structure it was given, in truth (background explains nothing). Deep voxels that
-    hang together (26-connected) and reach smallest_ml are seen; every wrong voxel within tolerance_mm of them
-    is repainted with the truth. All other errors stay, so no voxel gets a label that neither truth nor
-    prediction has there. A tolerance and a smallest volume of 0 give the truth.
+    its centre is farther than tolerance_mm from an explanation by a small slip: from the structure it
+    should have, as predicted, or from the structure it was given, in truth (background explains nothing).
+    The tolerance is smaller or larger by the factor tolerance_spread in places of 15 mm, as care varies.
+    Deep voxels that hang together (26-connected) and reach smallest_ml are seen; every wrong voxel within
+    tolerance_mm of them is repainted with the truth. All other errors stay, so no voxel gets a label that
+    neither truth nor prediction has there. A tolerance and a smallest volume of 0 give the truth.
 
     seconds has one entry for every structure in truth or prediction (see `labelling_seconds`), times a speed
     drawn from rng with a median of 1. What is drawn does not depend on the labels: for one seed, more error
@@ -44,7 +46,10 @@ def correct(
     if truth.shape != predicted.shape:
         raise ValueError(f"correct: need labels of one shape, got {truth.shape} and {predicted.shape}")
     speed = np.exp(rng.normal(0.0, config.time_spread, len(STRUCTURES)))
-    fixed = _repainted(truth, predicted, spacing_mm, config)
+    care = rng.integers(
+        0, 3, [int(n * s / _PLACE_MM) + 1 for n, s in zip(truth.shape, spacing_mm, strict=True)]
+    )
+    fixed = _repainted(truth, predicted, spacing_mm, config, care)
     corrected = np.where(fixed, truth, predicted).astype(np.uint8)
     seconds, added, removed = {}, {}, {}
     for structure in STRUCTURES:
@@ -98,46 +103,66 @@ def labelling_seconds(
 
 
 def within(mask: Mask, reach_mm: float, spacing_mm: Spacing) -> Mask:
-    """Voxels whose centre is at most reach_mm from that of a voxel of mask (z, y, x): dilation by a ball."""
-    sz, sy, sx = spacing_mm
+    """Voxels whose centre lies at most reach_mm outside a mask (z, y, x) whose voxels are boxes, not points.
+
+    A voxel next to the mask is half a voxel outside it. Each row is widened once per width and then moved.
+    """
     reach = reach_mm * (1 + 1e-9)  # a voxel exactly at the tolerance counts, whatever the rounding
-    rz, ry = (min(int(reach / s), n - 1) for s, n in zip((sz, sy), mask.shape[:2], strict=True))
+    depths, widths, columns = (
+        [max(0.0, k - 0.5) * spacing for k in range(n) if (k - 0.5) * spacing <= reach]
+        for n, spacing in zip(mask.shape, spacing_mm, strict=True)
+    )
     rows = [mask]
+    for _ in columns[1:]:
+        rows.append(_widened(rows[-1]))
     result = np.zeros_like(mask)
-    for dz in range(-rz, rz + 1):
-        for dy in range(-ry, ry + 1):
-            rest = reach**2 - (dz * sz) ** 2 - (dy * sy) ** 2
-            if rest < 0:
-                continue
-            half_width = min(int(np.sqrt(rest) / sx), mask.shape[2] - 1)
-            while len(rows) <= half_width:
-                rows.append(_widened(rows[-1]))
-            (to_z, from_z), (to_y, from_y) = _shift(dz), _shift(dy)
-            result[to_z, to_y] |= rows[half_width][from_z, from_y]
+    for dz in range(1 - len(depths), len(depths)):
+        for dy in range(1 - len(widths), len(widths)):
+            rest = reach**2 - depths[abs(dz)] ** 2 - widths[abs(dy)] ** 2
+            half_width = sum(column**2 <= rest for column in columns) - 1
+            if half_width >= 0:
+                (to_z, from_z), (to_y, from_y) = _shift(dz), _shift(dy)
+                result[to_z, to_y] |= rows[half_width][from_z, from_y]
     return result
 
 
-def _repainted(truth: Labels, predicted: Labels, spacing_mm: Spacing, config: AnnotatorConfig) -> Mask:
-    """Where the annotator replaces the prediction by the truth."""
+def _repainted(
+    truth: Labels, predicted: Labels, spacing_mm: Spacing, config: AnnotatorConfig, care: np.ndarray
+) -> Mask:
+    """Where the annotator replaces the prediction by the truth; care: 0, 1 or 2, sharp to lax, for each place."""
     result = np.zeros(truth.shape, bool)
     wrong = truth != predicted
     if not wrong.any():
         return result
-    box = _box(wrong, config.tolerance_mm, spacing_mm)
+    tolerances = [config.tolerance_mm * config.tolerance_spread**power for power in (-1, 0, 1)]
+    box = _box(wrong, tolerances[-1], spacing_mm)
     truth, predicted, wrong = truth[box], predicted[box], wrong[box]
-    slip = np.ones(wrong.shape, bool)
-    for label in range(1, N_CLASSES):
-        missed, given = wrong & (truth == label), wrong & (predicted == label)
-        if missed.any():
-            slip &= ~missed | within(predicted == label, config.tolerance_mm, spacing_mm)
-        if given.any():
-            slip &= ~given | within(truth == label, config.tolerance_mm, spacing_mm)
+    places = np.ix_(
+        *(
+            (np.arange(side.start, side.start + n) * s / _PLACE_MM).astype(int)
+            for side, n, s in zip(box, wrong.shape, spacing_mm, strict=True)
+        )
+    )
+    deep = np.zeros(wrong.shape, bool)
+    for level, tolerance_mm in enumerate(tolerances):
+        deep |= (care[places] == level) & _beyond(truth, predicted, wrong, tolerance_mm, spacing_mm)
     regions = np.zeros(wrong.shape, np.int32)
-    n = int(ndimage.label(wrong & ~slip, _CORNERS, output=regions))  # pyright: ignore[reportArgumentType]
+    n = int(ndimage.label(deep, _CORNERS, output=regions))  # pyright: ignore[reportArgumentType]
     voxel_ml = float(np.prod(spacing_mm)) / 1000
     seen = np.bincount(regions.ravel(), minlength=n + 1) * voxel_ml >= config.smallest_ml * (1 - 1e-9)
     seen[0] = False
     result[box] = wrong & within(seen[regions], config.tolerance_mm, spacing_mm)
+    return result
+
+
+def _beyond(truth: Labels, predicted: Labels, wrong: Mask, tolerance_mm: float, spacing_mm: Spacing) -> Mask:
+    """Wrong voxels that no slip of tolerance_mm explains."""
+    result = np.zeros(wrong.shape, bool)
+    for label in range(1, N_CLASSES):
+        for should, has in ((truth == label, predicted == label), (predicted == label, truth == label)):
+            slipped = wrong & should
+            if slipped.any():
+                result |= slipped & ~within(has, tolerance_mm, spacing_mm)
     return result
 
 
