@@ -129,7 +129,7 @@ def within(mask: Mask, reach_mm: float, spacing_mm: Spacing) -> Mask:
 def _repainted(
     truth: Labels, predicted: Labels, spacing_mm: Spacing, config: AnnotatorConfig, care: np.ndarray
 ) -> Mask:
-    """Where the annotator replaces the prediction by the truth; care: 0, 1 or 2, sharp to lax, for each place."""
+    """Where the annotator replaces the prediction by the truth; care: 0 (sharp) to 2 (lax) for each place."""
     result = np.zeros(truth.shape, bool)
     wrong = truth != predicted
     if not wrong.any():

@@ -17,10 +17,11 @@ ORIGINS = ("manual", "cnn", "cnn_corrected")
 class LabelEvent:
     """One structure of one case, or of one kidney of it, got a label.
 
-    label, parent, image, model: content hashes (`content_hash` of the arrays; of the file for a model).
-    parent is the label that was corrected. opened and submitted are wall-clock times (ISO 8601 with offset)
-    and None for simulated labels; active_s is working time in s, None where it is not known (time lines may
-    say it later).
+    stage: the stage in whose folder the label lies, 0 for labels from before the first. label, parent,
+    image, model: content hashes (`content_hash` of the arrays; of the file for a model). parent is the
+    label that was corrected. opened and submitted are wall-clock times (ISO 8601 with offset) and None for
+    simulated labels; active_s is working time in s, None where it is not known (time lines may say it
+    later).
     """
 
     kind: ClassVar[str] = "label"

@@ -1,0 +1,200 @@
+"""Minutes from a ledger, clocks and CSV files, and the two verbs that show and take them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from kidseg_jax.__main__ import main
+from kidseg_jax.labelling import clock
+from kidseg_jax.labelling.events import ClockEvent, LabelEvent, TimeEvent
+from kidseg_jax.labelling.ledger import append, read_ledger
+from kidseg_jax.labelling.minutes import rows, table, work_in
+
+
+def manual(patient, structure, seconds, **changes):
+    event = LabelEvent(
+        case=f"case_{patient}",
+        structure=structure,
+        origin="manual",
+        stage=0,
+        label="sha256:0",
+        annotator="A",
+        tool="slicer",
+        simulated=False,
+        patient=str(patient),
+        active_s=seconds,
+    )
+    return replace(event, **changes)
+
+
+def corrected(patient, structure, seconds, **changes):
+    return manual(patient, structure, seconds, origin="cnn_corrected", parent="sha256:1", stage=1, **changes)
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    (tmp_path / "run").mkdir()
+    return tmp_path / "run" / "ledger.jsonl"
+
+
+def test_the_saving_is_of_means_and_patients_are_drawn(ledger):
+    by_hand = {1: 1200.0, 2: 1800.0, 3: 2400.0}
+    by_network = {4: 600.0, 5: 900.0}
+    append(ledger, [manual(p, "artery", s) for p, s in by_hand.items()])
+    append(ledger, [corrected(p, "artery", s) for p, s in by_network.items()])
+    work = work_in(read_ledger(ledger))
+    artery, *others, total = rows(work["manual"], work["cnn_corrected"])
+    assert artery.manual == (30.0, 10.0, 3)
+    assert artery.corrected == (12.5, pytest.approx(np.sqrt(12.5)), 2)
+    assert artery.saving == pytest.approx(1 - 12.5 / 30)
+    assert artery.saving is not None and artery.interval is not None
+    assert artery.interval[0] < artery.saving < artery.interval[1]
+    lowest, highest = 1 - 15 / 20, 1 - 10 / 40  # no draw of patients reaches beyond the extreme means
+    assert lowest <= artery.interval[0] and artery.interval[1] <= highest
+    assert all(row.manual is None and row.saving is None for row in others)
+    assert total == replace(artery, structure="total")
+    text = table(read_ledger(ledger))
+    assert "minutes of people" in text and "simulated" not in text
+    assert "30:00 ± 10:00 (3)" in text and "58 %" in text
+
+
+def test_both_kidneys_of_a_patient_are_drawn_together(ledger):
+    """With two patients on either side the means of resamples take three values a side at most."""
+    for patient, times in ((1, (100.0, 300.0)), (2, (500.0, 700.0))):
+        for kidney, seconds in zip(("left", "right"), times, strict=True):
+            append(ledger, [manual(patient, "vein", seconds, kidney=kidney)])
+            append(ledger, [corrected(patient + 2, "vein", seconds / 2, kidney=kidney)])
+    work = work_in(read_ledger(ledger))
+    vein = rows(work["manual"], work["cnn_corrected"])[1]
+    assert vein.manual is not None and vein.manual[2] == 4
+    assert vein.interval == (pytest.approx(1 - 300 / 200), pytest.approx(1 - 100 / 600))
+
+
+def test_one_patient_gives_no_interval(ledger):
+    append(ledger, [manual(1, "rcc", 60.0), corrected(2, "rcc", 30.0)])
+    work = work_in(read_ledger(ledger))
+    rcc = rows(work["manual"], work["cnn_corrected"])[4]
+    assert rcc.saving == 0.5 and rcc.interval is None
+
+
+def test_time_lines_replace_label_times_and_add_up(ledger):
+    append(ledger, [corrected(1, "artery", 100.0), corrected(1, "vein", None)])
+    times = {"case": "case_1", "origin": "cnn_corrected", "stage": 1, "annotator": "A"}
+    append(ledger, [TimeEvent(**times, source="server", active_s=1000.0)])
+    (work,) = work_in(read_ledger(ledger))["cnn_corrected"]
+    assert work.seconds == {"artery": 100.0} and work.total_s == 1000.0
+    append(ledger, [TimeEvent(**times, source="clock", active_s=40.0, structure="artery")])
+    append(ledger, [TimeEvent(**times, source="csv", active_s=30.0, structure="artery")])
+    (work,) = work_in(read_ledger(ledger))["cnn_corrected"]
+    assert work.seconds == {"artery": 70.0} and work.total_s == 1000.0
+    append(ledger, [TimeEvent(**times, source="clock", active_s=5.0, structure="vein")])
+    (work,) = work_in(read_ledger(ledger))["cnn_corrected"]
+    assert work.total_s == 75.0
+
+
+def test_people_and_simulation_are_not_mixed(ledger):
+    append(ledger, [manual(1, "artery", 60.0), corrected(2, "artery", 30.0)])
+    append(
+        ledger,
+        [corrected(2, "artery", 999.0, simulated=True), manual(1, "artery", 60.0, stage=1, blind=True)],
+    )
+    people, simulated = table(read_ledger(ledger)).split("\n\n")
+    assert "16:39" not in people and "1 of those by hand are blind" in people
+    assert "simulated minutes" in simulated and "16:39 (1)" in simulated
+    assert table(read_ledger(ledger.with_name("none.jsonl"))) == "No labelling time is recorded."
+
+
+def test_a_clock_is_started_once_and_stopped_once(ledger):
+    clock.start(ledger, "case_1", "artery", "manual", "A", 0)
+    clock.start(ledger, "case_1", "vein", "manual", "A", 0)
+    clock.start(ledger, "case_1", "artery", "manual", "B", 0)
+    with pytest.raises(ValueError, match="case_1, artery: the clock of A runs since"):
+        clock.start(ledger, "case_1", "artery", "manual", "A", 0)
+    stopped = clock.stop(ledger, "case_1", "artery", "A")
+    assert 0 <= stopped.active_s < 60 and stopped.origin == "manual"
+    with pytest.raises(ValueError, match="case_1, artery: no clock of A runs"):
+        clock.stop(ledger, "case_1", "artery", "A")
+    clock.start(ledger, "case_1", "artery", "cnn_corrected", "A", 1)
+    assert clock.stop(ledger, "case_1", "artery", "A").origin == "cnn_corrected"
+    assert clock.stop(ledger, "case_1", "artery", "B").annotator == "B"
+
+
+def test_a_forgotten_clock_counts_nothing(ledger):
+    append(ledger, [ClockEvent("case_1", "manual", 0, "A", "2020-01-01T00:00:00+00:00")])
+    with pytest.raises(ValueError, match="more than 6 h: it was stopped and nothing counted"):
+        clock.stop(ledger, "case_1", None, "A")
+    assert [event.active_s for event in read_ledger(ledger).events(TimeEvent)] == [0.0]
+    clock.start(ledger, "case_1", None, "manual", "A", 0)
+
+
+def test_a_csv_is_taken_whole_and_once(tmp_path, ledger, capsys):
+    file = tmp_path / "times.csv"
+    file.write_text(
+        "\ufeffcase,structure,seconds,origin,annotator,stage\n"
+        "case_1,artery,90,cnn_corrected,Zoë,1\ncase_1,,600.5,cnn_corrected,Zoë,1\n",
+        encoding="utf-8",
+    )
+    assert main(["label", "csv", str(file), "--run", str(ledger.parent)]) == 0
+    assert main(["label", "csv", str(file), "--run", str(ledger.parent)]) == 0
+    assert "2 times, 2 of them new" in (said := capsys.readouterr().out) and "2 times, 0 of them new" in said
+    events = read_ledger(ledger).events(TimeEvent)
+    assert [(e.structure, e.active_s, e.annotator) for e in events] == [
+        ("artery", 90.0, "Zoë"),
+        (None, 600.5, "Zoë"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("case_1,aorta,90,manual,A,1", "line 3: TimeEvent.structure: need one of"),
+        ("case_1,artery,soon,manual,A,1", "line 3: could not convert"),
+        ("case_1,artery,-1,manual,A,1", "line 3: TimeEvent.active_s"),
+        ("case_1,artery,nan,manual,A,1", "line 3: needs a case"),
+        ("case_1,artery,90,cnn,A,1", "line 3: TimeEvent.origin"),
+        (",artery,90,manual,A,1", "line 3: needs a case"),
+        ("case_1,artery", "line 3: "),
+    ],
+)
+def test_a_csv_with_a_bad_row_is_refused_whole(tmp_path, ledger, capsys, row, message):
+    file = tmp_path / "times.csv"
+    file.write_text(f"case,structure,seconds,origin,annotator,stage\ncase_1,artery,90,manual,A,1\n{row}\n")
+    assert main(["label", "csv", str(file), "--run", str(ledger.parent)]) == 2
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
+    assert not ledger.exists()
+
+
+def test_label_and_ledger_at_the_command_line(ledger, capsys):
+    run = ["--run", str(ledger.parent), "--annotator", "A"]
+    (ledger.parent / "stage_1" / "to_correct").mkdir(parents=True)
+    (ledger.parent / "stage_2").mkdir()
+    assert main(["label", "start", "case_1", "--structure", "vein", *run]) == 0
+    assert main(["label", "stop", "case_1", "--structure", "vein", *run]) == 0
+    assert [event.stage for event in read_ledger(ledger).events(TimeEvent)] == [1]
+    assert main(["label", "stop", "case_1", "--structure", "vein", *run]) == 2
+    assert "no clock of A runs" in capsys.readouterr().err
+    append(ledger, [manual(1, "artery", 1200.0), corrected(2, "artery", 600.0)])
+    head = read_ledger(ledger).head
+    assert main(["ledger", str(ledger.parent), "--expect", head]) == 0
+    said = capsys.readouterr().out
+    assert "50 %" in said and "4 lines, every hash holds" in said and head in said
+    assert "stage 1: 1 structures cnn_corrected by A with slicer" in said
+
+
+def test_a_ledger_that_is_damaged_is_not_shown(ledger, capsys):
+    assert main(["ledger", str(ledger.parent)]) == 2
+    assert "no such ledger" in capsys.readouterr().err
+    append(ledger, [manual(1, "artery", 1200.0), corrected(2, "artery", 600.0)])
+    whole = ledger.read_bytes()
+    ledger.write_bytes(whole[:-3])
+    assert main(["ledger", str(ledger.parent)]) == 1
+    said = capsys.readouterr()
+    assert "line 2 is torn" in said.err and "1 lines, every hash holds" in said.out
+    ledger.write_bytes(whole.replace(b"1200.0", b"1300.0"))
+    assert main(["ledger", str(ledger)]) == 2
+    assert "line 1 was changed" in capsys.readouterr().err
+    ledger.write_bytes(whole)
+    assert main(["ledger", str(ledger), "--expect", "0" * 64]) == 2
+    assert "lines were cut off" in capsys.readouterr().err
