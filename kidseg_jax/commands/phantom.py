@@ -19,7 +19,7 @@ RECORD = "phantom.json"
 
 @dataclass(frozen=True)
 class Arguments:
-    """Write the phantom cohort as OUT/case_XXXXX/imaging.nii.gz and segmentation.nii.gz. A second call continues."""
+    """Write phantoms as OUT/case_XXXXX/imaging.nii.gz and segmentation.nii.gz; a second call continues."""
 
     out: tyro.conf.Positional[Path]
     """Folder for the cases; made if missing."""
@@ -31,7 +31,7 @@ class Arguments:
 
 
 def run(arguments: Arguments) -> int:
-    """Write what is missing of the cohort and say what the folder holds. Raises ValueError on another cohort's folder."""
+    """Write what is missing and say what the folder holds; ValueError where it holds another cohort."""
     from kidseg_jax.imaging.phantom import plan_cohort
 
     out, config, seed = arguments.out, arguments.config, arguments.seed
@@ -46,8 +46,8 @@ def run(arguments: Arguments) -> int:
         for structure, values in zip(STRUCTURES, zip(*volumes, strict=True), strict=True):
             some = [v for v in values if v > 0] or [0.0]
             print(
-                f"  {structure.name:10} {np.mean(some):7.1f} ml a case (mean; {min(some):.1f} to {max(some):.1f}), "
-                f"in {sum(v > 0 for v in values)} cases"
+                f"  {structure.name:10} in {sum(v > 0 for v in values):3} cases, "
+                f"mean {np.mean(some):.1f} ml ({min(some):.1f} to {max(some):.1f})"
             )
     else:
         print(f"{out}: done before, {config.patients} cases, seed {seed}")

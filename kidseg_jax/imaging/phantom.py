@@ -1,8 +1,8 @@
 """The embedded cohort: seeded contrast-phase abdominal CT phantoms in HU with the five structures labelled.
 
-A phantom is not a patient. Its anatomy is drawn from ranges, not from scans. A patient of whom one kidney counts has
-no other kidney: that fossa holds fat and bowel. Aorta and cava are background; the ureter label holds the renal
-pelvis and ends `ureter_below_mm` below the kidney.
+A phantom is not a patient. Its anatomy is drawn from ranges, not from scans. A patient of whom one kidney
+counts has no other kidney: that fossa holds fat and bowel. Aorta and cava are background; the ureter label
+holds the renal pelvis and ends `ureter_below_mm` below the kidney.
 """
 
 from collections.abc import Callable
@@ -20,15 +20,15 @@ from kidseg_jax.imaging.phantom_body import (
     great_vessels,
     paint_frame,
     paint_muscles,
-    paint_ribs,
-    paint_spine,
     ring,
 )
 from kidseg_jax.imaging.phantom_kidney import draw_bean, kidney_fields, paint_kidney, paint_perirenal_fat
+from kidseg_jax.imaging.phantom_labels import label_kidney
 from kidseg_jax.imaging.phantom_organs import paint_organs
 from kidseg_jax.imaging.phantom_scanner import draw_canvas, paint_table, scan
 from kidseg_jax.imaging.phantom_shapes import Canvas, Draw, curve, paint, paint_tube
-from kidseg_jax.imaging.phantom_vessels import draw_trees, label_kidney, paint_trees
+from kidseg_jax.imaging.phantom_skeleton import paint_ribs, paint_spine
+from kidseg_jax.imaging.phantom_vessels import draw_trees, paint_trees
 from kidseg_jax.imaging.volume import Volume
 
 RIGHT, LEFT = -1, 1
@@ -46,8 +46,8 @@ def make_cohort(
 ) -> tuple[Case, ...]:
     """All phantoms of a cohort, one case a patient, in order.
 
-    The same config and seed give the same bits for any number of threads. progress, if given, is called with the
-    number of cases made so far. Raises ValueError for a negative seed or less than one thread.
+    The same config and seed give the same bits for any number of threads. progress, if given, is called with
+    the number of cases made so far. Raises ValueError for a negative seed or less than one thread.
     """
     if threads < 1:
         raise ValueError(f"make_cohort: threads must be at least 1, got {threads}")
@@ -111,8 +111,8 @@ def make_case(config: CohortConfig, seed: int, index: int) -> Case:
         paint_kidney(canvas, field, bean, contrast, draw)
         paint_trees(canvas, body, contrast, tree, draw)
     labels = np.zeros(canvas.geometry.shape, np.uint8)
-    for bean, field, tree in zip(beans, fields, trees, strict=True):
-        label_kidney(labels, canvas, body, bean, field, tree, config)
+    for field, tree in zip(fields, trees, strict=True):
+        label_kidney(labels, canvas, body, field, tree, config)
     name = f"case_{index:05d}"
     ct = Volume(scan(canvas, draw, config), canvas.geometry)
     return Case(name, name, ct, Volume(labels, canvas.geometry))

@@ -1,4 +1,4 @@
-"""The body around the kidneys: skin, fat, muscle wall, spine, ribs, psoas and back muscles, lung bases, great vessels."""
+"""The body around the kidneys: skin, fat, wall, spine, ribs, muscles, lung bases and great vessels."""
 
 from dataclasses import dataclass
 
@@ -12,6 +12,7 @@ from kidseg_jax.imaging.phantom_shapes import (
     Window,
     blob,
     curve,
+    ellipse,
     lower_to_tube,
     paint,
     paint_tube,
@@ -47,9 +48,11 @@ class Body:
     fat_back: float
     waist: float
     roundness: float
+    outline: tuple[float, float, float]
     spine_y: float
     curve_x: float
     disc_z: float
+    liver_low: float
     vertebra_mm: float
     psoas: float
     back: float
@@ -76,9 +79,9 @@ class Body:
         """The y of the abdominal cavity's centre."""
         return self.spine_y + 28 - self.half_depth
 
-    def spine_x(self, z: Field | float) -> Field | float:
+    def spine_x(self, z: Field | float) -> Field:
         """The x of the spine's middle at z."""
-        return self.curve_x * np.sin((z + 20) / 70)
+        return self.curve_x * np.sin((np.asarray(z) + 20) / 70)
 
 
 def draw_body(draw: Draw) -> Body:
@@ -106,9 +109,11 @@ def draw_body(draw: Draw) -> Body:
         fat_back=draw.blend(10, 34, fatness, draw.rng.random()),
         waist=draw(-0.05, 0.06),
         roundness=draw(2.1, 2.6),
+        outline=(draw.near(0.02), draw.near(0.015), draw(0.01, 0.035)),
         spine_y=spine_y,
         curve_x=curve_x,
         disc_z=draw.rng.uniform(0, 34),
+        liver_low=draw(-45, 5),
         vertebra_mm=draw(31, 38),
         psoas=draw(0.75, 1.25),
         back=draw(0.85, 1.2),
@@ -124,6 +129,11 @@ def ring(window: Window, body: Body, half_width: float, half_depth: float, centr
     """About the signed distance in mm from an upright superelliptic cylinder with the body's waist."""
     p = body.roundness
     flat = (np.abs(window.x / half_width) ** p + np.abs((window.y - centre_y) / half_depth) ** p) ** (1 / p)
+    angle = np.arctan2(window.x, window.y - centre_y)
+    tilt, square, groove = body.outline
+    flat = flat * (
+        1 + tilt * np.cos(3 * angle) + square * np.cos(4 * angle) + groove * np.exp(-((angle / 0.2) ** 2))
+    )
     scale = 1 + body.waist * np.sin((window.z - 30) / 60)
     return (flat.astype(np.float32) / scale.astype(np.float32) - 1) * np.float32(min(half_width, half_depth))
 
@@ -177,10 +187,10 @@ def paint_muscles(canvas: Canvas, body: Body) -> None:
     for side in (-1, 1):
         away = side * window.x
         erector = np.maximum(
-            _ellipse(away - 36, window.y - (y + 46), 33 * body.back, 25 * body.back), -(away - 3) - flat_z
+            ellipse(away - 36, window.y - (y + 46), 33 * body.back, 25 * body.back), -(away - 3) - flat_z
         )
         paint(window.hu, erector + 0 * window.z, MUSCLE_HU - 4, soft)
-        quadratus = _ellipse(away - 66, window.y - (y + 29), 20, 9)
+        quadratus = ellipse(away - 66, window.y - (y + 29), 20, 9)
         paint(window.hu, quadratus + 0 * window.z, MUSCLE_HU, soft)
         z = np.array([35.0, 10, -20, -60, -110, -240])
         points = np.stack(
@@ -192,51 +202,6 @@ def paint_muscles(canvas: Canvas, body: Body) -> None:
         paint_tube(canvas, crus, np.array([5.0, 5.0, 2.5]), MUSCLE_HU)
 
 
-def paint_spine(canvas: Canvas, body: Body, draw: Draw) -> None:
-    """Paint vertebral bodies, discs, canal, arches, spinous and transverse processes."""
-    y0, height, soft = body.spine_y, body.vertebra_mm, canvas.soft_mm
-    window = canvas.window([-55, y0 - 26, -1e4], [55, y0 + 75, 1e4])
-    if not window.hu.size:
-        return
-    marrow = draw(130, 230)
-    x = window.x - body.spine_x(window.z)
-    y = window.y - y0
-    phase = np.abs(np.mod((window.z - body.disc_z) / height, 1.0) - 0.5) * height  # 0 at mid body
-    waist = (1.5 * np.cos(np.pi * phase / (0.42 * height))).astype(np.float32)
-    bone = np.maximum(_ellipse(x, y, 23, 17) + waist, phase - 0.38 * height)
-    disc = _ellipse(x, y, 22, 16) + 0 * window.z
-    paint(window.hu, disc, 85.0, soft)
-    paint(window.hu, bone, 430.0, soft)
-    texture = marrow + 45 * smooth_field(draw.rng, window, canvas.geometry.spacing_mm, 6.0)
-    paint(window.hu, bone + 2.5, texture, soft)
-    ring_low = phase - 0.40 * height
-    arch = np.maximum(_ellipse(x, y - 25, 15, 13), ring_low)
-    wings = np.maximum(np.abs(x) - 40, np.maximum(np.abs(y - 24 + 0.06 * np.abs(x)) - 4.5, phase - 7))
-    spine = np.maximum(np.abs(x) - 4, np.maximum(np.abs(y - 48) - 20, phase - 0.33 * height + 4))
-    for part, hu in ((arch, 420.0), (wings, 330.0), (spine, 380.0)):
-        paint(window.hu, part, hu, soft)
-        paint(window.hu, part + 3.0, marrow + 40, soft)
-    paint(window.hu, _ellipse(x, y - 24, 9.5, 7.5) + 0 * window.z, 32.0, soft)
-
-
-def paint_ribs(canvas: Canvas, body: Body, draw: Draw) -> None:
-    """Paint the lower ribs inside the wall, from the spine forwards and down."""
-    slope = draw(0.35, 0.6)
-    for side in (-1, 1):
-        for rib, reach in enumerate((0.75, 1.3, 2.0, 2.4, 2.5, 2.5)):
-            angle = np.linspace(0.25, reach, 14)
-            z = 25 + 30 * rib - 0.5 * body.half_width * slope * (angle - 0.25)
-            scale = 1 + body.waist * np.sin((z - 30) / 60)
-            power = 2 / body.roundness
-            sin, cos = np.sin(angle), np.cos(angle)
-            x = side * (body.half_width + body.wall * 0.55) * scale * np.abs(sin) ** power
-            depth = body.half_depth + body.wall * 0.55
-            y = body.cavity_y + 5 + depth * scale * np.sign(cos) * np.abs(cos) ** power
-            points = np.stack([x, y, z], axis=1)
-            paint_tube(canvas, points, np.full(14, 5.0), 420.0)
-            paint_tube(canvas, points, np.full(14, 2.0), 200.0)
-
-
 def great_vessels(window: Window, canvas: Canvas, body: Body) -> tuple[Field, Field]:
     """Signed distances in mm of a window from aorta and inferior vena cava, iliac vessels with them."""
     fields = []
@@ -245,7 +210,8 @@ def great_vessels(window: Window, canvas: Canvas, body: Body) -> tuple[Field, Fi
         lower_to_tube(field, window, canvas, points, radii)
         end, r = points[-1], radii[-1] * 0.68
         for side in (-1, 1):
-            leg = np.array([end, end + [side * split - end[0] * 0.5, 4, -70], end + [side * 55, 0, -150]])
+            x, y, z = end
+            leg = np.array([end, [x * 0.5 + side * split, y + 4, z - 70], [x + side * 55, y, z - 150]])
             lower_to_tube(field, window, canvas, leg, np.full(3, r))
         fields.append(field)
     return fields[0], fields[1]
@@ -260,8 +226,3 @@ def _dome(window: Window, body: Body) -> Field:
         + 6 * np.sign(-window.x) * np.minimum(np.abs(window.x) / 40, 1)
     )
     return high.astype(np.float32)
-
-
-def _ellipse(x: Field, y: Field, half_x: float, half_y: float) -> Field:
-    """About the signed distance in mm from an upright elliptic cylinder."""
-    return (np.hypot(x / np.float32(half_x), y / np.float32(half_y)) - 1) * np.float32(min(half_x, half_y))

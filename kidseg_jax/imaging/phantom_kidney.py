@@ -1,6 +1,6 @@
 """One kidney of a phantom: curved bean, cortex and pyramids, sinus, and the tumour that pushes them aside."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,34 +16,18 @@ from kidseg_jax.imaging.phantom_shapes import (
     paint,
     smooth_field,
 )
+from kidseg_jax.imaging.phantom_tumour import Tumour, draw_tumour, paint_tumour
 
 DISPLACED = 0.6  # share of a tumour's volume that pushes tissue outwards; the rest replaces it
 
 
 @dataclass(frozen=True)
-class Tumour:
-    """A renal cell carcinoma: centre (x, y, z) and radii in mm, and its look."""
-
-    centre: Points
-    radii: Points
-    roughness: float
-    hu: float
-    mottle_hu: float
-    mottle_mm: float
-    necrosis: float
-    necrosis_hu: float
-    necrosis_at: Points
-    rim_hu: float | None
-
-    @property
-    def radius(self) -> float:
-        return float(np.cbrt(np.prod(self.radii)))
-
-
-@dataclass(frozen=True)
 class Bean:
-    """A kidney: side (-1 right, 1 left), centre (x, y, z) in mm, and a frame whose rows are the unit vectors towards
-    the hilum (u), the front (v) and the upper pole (w). Lengths in mm along (u, v, w)."""
+    """A kidney: side (-1 right, 1 left), centre (x, y, z) in mm and a frame.
+
+    The frame's rows are the unit vectors towards the hilum (u), the front (v) and the upper pole (w).
+    Lengths are mm along (u, v, w).
+    """
 
     side: int
     centre: Points
@@ -122,12 +106,13 @@ def draw_bean(
     )
     if not has_rcc:
         return bare
-    return Bean(**{**vars(bare), "tumour": _tumour(draw, bare, config, contrast)})
+    tumour = draw_tumour(draw, body, config, contrast, lambda depth_mm: _place(draw, bare, depth_mm))
+    return replace(bare, tumour=tumour)
 
 
 def kidney_fields(canvas: Canvas, bean: Bean, draw: Draw) -> KidneyFields:
     """Evaluate a kidney in the window that holds it and its perirenal fat."""
-    reach = np.abs(bean.frame.T) @ (bean.half + [bean.bend, 0, 0]) + bean.fat + 8
+    reach = np.abs(bean.frame.T) @ (bean.half + np.array([bean.bend, 0, 0])) + bean.fat + 8
     low, high = bean.centre - reach, bean.centre + reach
     tumour = bean.tumour
     if tumour is not None:
@@ -172,37 +157,21 @@ def paint_perirenal_fat(canvas: Canvas, fields: KidneyFields, bean: Bean, wall: 
     """Paint the fat around a kidney and its tumour inside the abdominal wall."""
     capsule = fields.capsule if fields.tumour is None else np.minimum(fields.capsule, fields.tumour)
     strands = FAT_HU + 5 + 7 * smooth_field(draw.rng, fields.window, canvas.geometry.spacing_mm, 6.0)
-    paint(fields.window.hu, np.maximum(capsule - np.float32(bean.fat), wall), strands, canvas.soft_mm)
+    thin_above = np.clip(1 - (fields.window.z - bean.centre[2]) / np.float32(1.1 * bean.half[2]), 0.2, 1)
+    thick = np.float32(bean.fat) * thin_above.astype(np.float32)
+    paint(fields.window.hu, np.maximum(capsule - thick, wall), strands, canvas.soft_mm)
 
 
 def paint_kidney(canvas: Canvas, fields: KidneyFields, bean: Bean, contrast: Contrast, draw: Draw) -> None:
     """Paint cortex, medulla, sinus fat and tumour."""
-    hu, soft, spacing = fields.window.hu, canvas.soft_mm, canvas.geometry.spacing_mm
+    soft, spacing = canvas.soft_mm, canvas.geometry.spacing_mm
     tissue = np.full(fields.window.shape, contrast.cortex, np.float32)
     tissue += 5 * smooth_field(draw.rng, fields.window, spacing, 7.0)
     paint(tissue, fields.pyramids, contrast.medulla, soft + 1.0)
     paint(tissue, fields.sinus, FAT_HU + draw(5, 40), soft)
-    paint(hu, fields.capsule, tissue, soft)
-    tumour = bean.tumour
-    if tumour is None or fields.tumour is None:
-        return
-    mass = np.full(fields.window.shape, tumour.hu, np.float32)
-    mass += tumour.mottle_hu * smooth_field(draw.rng, fields.window, spacing, tumour.mottle_mm)
-    if tumour.necrosis > 0:
-        dx, dy, dz = (
-            q - np.float32(c)
-            for q, c in zip(
-                (fields.window.x, fields.window.y, fields.window.z), tumour.necrosis_at, strict=True
-            )
-        )
-        core = ellipsoid(dx, dy, dz, tumour.radii * tumour.necrosis)
-        core += np.float32(0.25 * tumour.radius) * smooth_field(
-            draw.rng, fields.window, spacing, tumour.radius * 0.5
-        )
-        paint(mass, np.maximum(core, fields.tumour + 2), tumour.necrosis_hu, soft + 1.5)
-    if tumour.rim_hu is not None:
-        paint(hu, fields.tumour - np.float32(1.2), tumour.rim_hu, soft)
-    paint(hu, fields.tumour, mass, soft)
+    paint(fields.window.hu, fields.capsule, tissue, soft)
+    if bean.tumour is not None and fields.tumour is not None:
+        paint_tumour(canvas, fields.window, fields.tumour, bean.tumour, draw)
 
 
 def _pyramids(draw: Draw, half: Points, sinus_centre: Points) -> list[tuple[Points, Points, float]]:
@@ -220,35 +189,11 @@ def _pyramids(draw: Draw, half: Points, sinus_centre: Points) -> list[tuple[Poin
     return cones
 
 
-def _tumour(draw: Draw, bean: Bean, config: CohortConfig, contrast: Contrast) -> Tumour:
-    """A tumour away from the hilum; small ones may lie deep, large ones grow outwards."""
-    low, high = np.log(config.rcc_diameter_mm)
-    radius = float(np.exp(np.clip(draw(low, high), low, high))) / 2
+def _place(draw: Draw, bean: Bean, depth_mm: float) -> Points:
+    """A point (x, y, z) so deep under the capsule, not at the hilum."""
     way = draw.rng.standard_normal(3)
     way /= np.linalg.norm(way)
     way[0] = -abs(way[0]) if way[0] > 0.1 else way[0]
-    depth = draw(-0.25, 1.0) if radius < 14 else draw(-0.35, 0.5) if radius < 24 else draw(-0.4, 0.2)
-    surface = 1 / np.linalg.norm(way / bean.half)
-    local = way * (surface - depth * radius)
+    local = way * (1 / np.linalg.norm(way / bean.half) - depth_mm)
     local[0] += bean.bend * (local[2] / bean.half[2]) ** 2
-    radii = radius * np.array([draw(0.86, 1.16) for _ in range(3)])
-    pick = draw.rng.random() if draw.chance(1.0) else 0.0
-    if pick < 0.62:  # clear cell
-        hu, mottle, necrotic = contrast.cortex * draw(0.72, 1.12), draw(10, 45), 0.65
-    elif pick < 0.82:  # papillary
-        hu, mottle, necrotic = draw(52, 88), draw(3, 10), 0.3
-    else:  # chromophobe
-        hu, mottle, necrotic = draw(85, 130), draw(4, 12), 0.25
-    centre = bean.to_world(local)
-    return Tumour(
-        centre=centre,
-        radii=radii,
-        roughness=radius * draw(0.03, 0.18),
-        hu=hu,
-        mottle_hu=mottle,
-        mottle_mm=draw(5, 10),
-        necrosis=draw(0.3, 0.75) if radius > 9 and draw.chance(necrotic) else 0.0,
-        necrosis_hu=draw(12, 45),
-        necrosis_at=centre + radius * 0.25 * draw.rng.uniform(-1, 1, 3),
-        rim_hu=draw(45, 90) if draw.chance(0.35) else None,
-    )
+    return bean.to_world(local)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kidseg_jax.imaging.phantom_body import MUSCLE_HU, Body, Contrast, cavity
+from kidseg_jax.imaging.phantom_body import FAT_HU, MUSCLE_HU, Body, Contrast, cavity, ring
 from kidseg_jax.imaging.phantom_shapes import (
     Canvas,
     Draw,
@@ -18,7 +18,7 @@ GAS_HU = -880.0
 
 
 def paint_organs(canvas: Canvas, body: Body, contrast: Contrast, draw: Draw, empty_fossa: int | None) -> None:
-    """Paint the abdominal organs; a bowel loop lies in the empty kidney fossa (-1 right, 1 left), if there is one."""
+    """Paint the abdominal organs, and fat and bowel in the empty fossa (-1 right, 1 left, None none)."""
     _liver(canvas, body, contrast, draw)
     _spleen(canvas, body, contrast, draw)
     _stomach(canvas, body, draw)
@@ -26,16 +26,29 @@ def paint_organs(canvas: Canvas, body: Body, contrast: Contrast, draw: Draw, emp
     _colon(canvas, body, draw)
     _small_bowel(canvas, body, draw)
     if empty_fossa is not None:
-        y = body.spine_y
-        knots = [
-            draw.point(empty_fossa * 75, y - dy, z, 8) for z, dy in ((40, -2), (5, -8), (-30, 0), (-70, 14))
-        ]
-        _gut(canvas, curve(knots, 8), draw(10, 16), draw, draw.chance(0.5))
+        _empty_fossa(canvas, body, draw, empty_fossa)
+
+
+def _empty_fossa(canvas: Canvas, body: Body, draw: Draw, side: int) -> None:
+    """Fat where the kidney would lie, and a bowel loop in front of it."""
+    y = body.spine_y
+    centre = draw.point(side * 66, y, -5, 6)
+    radii = np.array([draw(24, 34), draw(20, 27), draw(38, 55)])
+    window = canvas.window(centre - radii - 4, centre + radii + 4)
+    wall = ring(window, body, body.half_width, body.half_depth, body.cavity_y)
+    strands = FAT_HU + 5 + 9 * smooth_field(draw.rng, window, canvas.geometry.spacing_mm, 7.0)
+    paint(window.hu, np.maximum(blob(window, centre, radii), wall), strands, canvas.soft_mm)
+    top = 25 if side > 0 else -10
+    knots = [
+        draw.point(side * x, y - dy, z, 7)
+        for x, dy, z in ((74, 8, top), (68, 0, top - 30), (72, 10, top - 75))
+    ]
+    _gut(canvas, curve(knots, 8), draw(9, 15), draw, draw.chance(0.5))
 
 
 def _liver(canvas: Canvas, body: Body, contrast: Contrast, draw: Draw) -> None:
     a, b, yc = body.half_width, body.half_depth, body.cavity_y
-    low, top = draw(-45, 5), body.dome_z - 4
+    low, top = body.liver_low, body.dome_z - 4
     window = canvas.window([-a - 5, yc - b, low - 10], [a * 0.5, yc + b, top + 15])
     if not window.hu.size:
         return
@@ -49,7 +62,7 @@ def _liver(canvas: Canvas, body: Body, contrast: Contrast, draw: Draw) -> None:
     paint(window.hu, liver, texture, canvas.soft_mm)
     hilum = np.array([-0.25 * a, yc - 0.05 * b, low + 55])
     for _ in range(5):
-        end = hilum + [draw(-0.5 * a, 0), draw(-0.4 * b, 0.4 * b), draw(10, 60)]
+        end = hilum + np.array([draw(-0.5 * a, 0), draw(-0.4 * b, 0.4 * b), draw(10, 60)])
         knots = curve([hilum, (hilum + end) / 2 + draw.point(0, 0, 0, 8), end], 9)
         paint_tube(canvas, knots, np.linspace(4.5, 2.0, len(knots)), contrast.liver + draw(5, 40))
     if draw.chance(0.7):
@@ -111,12 +124,19 @@ def _pancreas(canvas: Canvas, body: Body, draw: Draw) -> None:
 def _colon(canvas: Canvas, body: Body, draw: Draw) -> None:
     a, b, yc = body.half_width, body.half_depth, body.cavity_y
     drop = draw(0, 45)
-    rise = [(-0.78, 0.25, -135), (-0.8, 0.2, -75), (-0.72, 0.0, -30), (-0.45, -0.6, -35 - drop / 2)]
+    low = min(body.liver_low, -10)
+    rise = [
+        (-0.78, 0.25, -150),
+        (-0.8, 0.2, low - 50),
+        (-0.72, 0.0, low - 22),
+        (-0.45, -0.6, low - 25 - drop / 2),
+    ]
     across = [(0.0, -0.72, -30 - drop), (0.42, -0.62, -10 - drop / 2), (0.78, 0.0, 25)]
     fall = [(0.84, 0.2, 0), (0.82, 0.32, -50), (0.8, 0.3, -135)]
     knots = [draw.point(fx * a, yc + fy * b, z, 6) for fx, fy, z in (*rise, *across, *fall)]
     path = curve(knots, 8)
-    radii = draw(13, 20) * (1 + 0.12 * np.sin(np.arange(len(path)) * 1.9))
+    path += draw.rng.uniform(-2.5, 2.5, path.shape)
+    radii = draw(13, 20) * (1 + 0.2 * np.sin(np.arange(len(path)) * 1.9) * draw.rng.random(len(path)))
     radii *= np.interp(np.linspace(0, 1, len(path)), [0, 0.4, 0.7, 1], [1.15, 1.0, 0.85, 0.75])
     paint_tube(canvas, path, radii, 70.0)
     full = draw(0, 1)
@@ -131,14 +151,17 @@ def _colon(canvas: Canvas, body: Body, draw: Draw) -> None:
 
 def _small_bowel(canvas: Canvas, body: Body, draw: Draw) -> None:
     a, b, yc = body.half_width, body.half_depth, body.cavity_y
-    for _ in range(int(draw(7, 13))):
-        at = np.array([draw(-0.5, 0.55) * a, yc + draw(-0.75, -0.05) * b, draw(-125, -25)])
+    for loop in range(int(draw(15, 23))):
+        jejunum = loop % 3 == 0
+        at = np.array([draw(-0.6, 0.6) * a, yc + draw(-0.75, 0.0) * b, draw(-130, -30)])
+        if jejunum:
+            at = np.array([draw(0.1, 0.6) * a, yc + draw(-0.7, -0.1) * b, draw(-45, 30)])
         knots = [at]
         for _ in range(4):
             at = at + draw.rng.uniform(-1, 1, 3) * [32, 18, 26]
-            low, high = [-0.55 * a, yc - 0.78 * b, -150], [0.6 * a, yc - 0.02 * b, -15]
+            low, high = [-0.6 * a, yc - 0.78 * b, -150], [0.62 * a, yc + 0.02 * b, 35 if jejunum else -20]
             knots.append(np.clip(at, low, high))
-        _gut(canvas, curve(knots, 8), draw(8, 13), draw, draw.chance(0.15))
+        _gut(canvas, curve(knots, 8), draw(9, 14), draw, draw.chance(0.15))
 
 
 def _gut(canvas: Canvas, path: Points, radius_mm: float, draw: Draw, gas: bool) -> None:

@@ -10,7 +10,10 @@ from kidseg_jax.imaging.volume import Geometry
 
 
 def draw_canvas(draw: Draw, body: Body, config: CohortConfig) -> Canvas:
-    """An empty CT that holds the trunk: spacing in 1/64 mm and origin in 1/4 mm, so that float32 holds them exactly."""
+    """An empty CT that holds the trunk.
+
+    Spacing is in 1/64 mm and origin in 1/4 mm: float32 holds both exactly.
+    """
     half_x, half_y = body.skin_half_mm
     field_mm = 2 * max(half_x, half_y) * draw(1.03, 1.2)
     large = float(np.clip((field_mm - 320) / 120, 0, 1))

@@ -1,4 +1,4 @@
-"""Shapes on a CT grid: windows of a canvas, signed distances in mm, tubes, smooth random fields, soft painting."""
+"""Shapes on a CT grid: windows of a canvas, signed distances in mm, tubes, random fields, soft painting."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from kidseg_jax.imaging.volume import Geometry
 
-Field = npt.NDArray[np.float32]
+Field = npt.NDArray[np.floating]
 Points = npt.NDArray[np.float64]
 FAR_MM = 1e3
 
@@ -25,7 +25,7 @@ class Draw:
         return self.blend(low, high, self.rng.random())
 
     def blend(self, low: float, high: float, *fractions: float) -> float:
-        """The number at the mean of `fractions` (each 0..1) of the way from low to high, spread by hardness."""
+        """The number this mean of `fractions` (0..1) of the way from low to high, spread by hardness."""
         half = (high - low) / 2
         reach = min(self.hardness * abs(2 * float(np.mean(fractions)) - 1), 2.0)
         value = low + half + half * np.copysign(reach, np.mean(fractions) - 0.5)
@@ -45,7 +45,7 @@ class Draw:
 
 
 class Window(NamedTuple):
-    """A part of a canvas: its slices, patient coordinates in mm (x, y: (1, ny, nx), z: (nz, 1, 1)) and HU view."""
+    """A part of a canvas: slices, patient's mm (x, y: (1, ny, nx), z: (nz, 1, 1)) and HU view."""
 
     slices: tuple[slice, slice, slice]
     x: Field
@@ -76,21 +76,24 @@ class Canvas:
     @property
     def soft_mm(self) -> float:
         """Width of a boundary between two tissues: one voxel."""
-        return float(np.mean(self.geometry.spacing_mm))
+        return sum(self.geometry.spacing_mm) / 3
+
+    def boxes(self, low_mm: Points, high_mm: Points) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """First and last-plus-one voxels (n, 3) as (z, y, x) of boxes, corners (n, 3) as (x, y, z) in mm."""
+        cos, sin = np.cos(self.roll_rad), np.sin(self.roll_rad)
+        middle, half = (low_mm + high_mm) / 2, (high_mm - low_mm) / 2
+        turn = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
+        middle, half = (middle @ turn.T)[:, ::-1], (half @ np.abs(turn).T)[:, ::-1]
+        origin, spacing = self.geometry.origin_mm[::-1], self.geometry.spacing_mm
+        start = np.floor((middle - half - origin) / spacing)
+        stop = np.ceil((middle + half - origin) / spacing) + 1
+        start = np.clip(start, 0, self.geometry.shape).astype(np.int64)
+        return start, np.clip(stop, start, self.geometry.shape).astype(np.int64)
 
     def window(self, low_mm: npt.ArrayLike, high_mm: npt.ArrayLike) -> Window:
         """The part that holds a box, both corners (x, y, z) in mm in the patient's frame; may be empty."""
-        low, high = np.asarray(low_mm, float), np.asarray(high_mm, float)
-        cos, sin = np.cos(self.roll_rad), np.sin(self.roll_rad)
-        corners = np.array([[px, py] for px in (low[0], high[0]) for py in (low[1], high[1])])
-        grid_x = corners[:, 0] * cos - corners[:, 1] * sin
-        grid_y = corners[:, 0] * sin + corners[:, 1] * cos
-        first = np.array([low[2], grid_y.min(), grid_x.min()])
-        last = np.array([high[2], grid_y.max(), grid_x.max()])
-        origin, spacing = np.array(self.geometry.origin_mm)[::-1], np.array(self.geometry.spacing_mm)
-        start = np.clip(np.floor((first - origin) / spacing), 0, self.geometry.shape).astype(int)
-        stop = np.clip(np.ceil((last - origin) / spacing) + 1, start, self.geometry.shape).astype(int)
-        z, y, x = (slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
+        start, stop = self.boxes(np.asarray(low_mm, float)[None], np.asarray(high_mm, float)[None])
+        z, y, x = (slice(a, b) for a, b in zip(start[0].tolist(), stop[0].tolist(), strict=True))
         return Window((z, y, x), self.x[:, y, x], self.y[:, y, x], self.z[z], self.hu[z, y, x])
 
     def around(self, points: Points, margin_mm: float) -> Window:
@@ -131,6 +134,11 @@ def ellipsoid(x: Field, y: Field, z: Field, radii_mm: npt.ArrayLike) -> Field:
     return inside * (inside - 1) / (slope + np.float32(1e-6))
 
 
+def ellipse(x: Field, y: Field, half_x: float, half_y: float) -> Field:
+    """About the signed distance in mm from an upright elliptic cylinder."""
+    return (np.hypot(x / np.float32(half_x), y / np.float32(half_y)) - 1) * np.float32(min(half_x, half_y))
+
+
 def blob(window: Window, centre: npt.ArrayLike, radii_mm: npt.ArrayLike) -> Field:
     """`ellipsoid` with axes along the patient's, at a centre (x, y, z)."""
     cx, cy, cz = (np.float32(c) for c in np.asarray(centre, float))
@@ -140,27 +148,28 @@ def blob(window: Window, centre: npt.ArrayLike, radii_mm: npt.ArrayLike) -> Fiel
 def lower_to_tube(
     distance_mm: Field, window: Window, canvas: Canvas, points: Points, radii_mm: Points
 ) -> None:
-    """Lower a distance field of a window, in place, to that of a tube through points (n, 3) with radii (n,)."""
-    origin = [s.start for s in window.slices]
-    reach = canvas.soft_mm + 2.0
-    for p, q, rp, rq in zip(points[:-1], points[1:], radii_mm[:-1], radii_mm[1:], strict=True):
-        margin = max(rp, rq) + reach
-        part = canvas.window(np.minimum(p, q) - margin, np.maximum(p, q) + margin)
-        box = tuple(
-            slice(max(s.start, o) - o, max(min(s.stop - o, n), max(s.start, o) - o))
-            for s, o, n in zip(part.slices, origin, window.shape, strict=True)
-        )
-        target = distance_mm[box]
-        if target.size == 0:
-            continue
-        x, y = window.x[0, box[1], box[2]][None] - p[0], window.y[0, box[1], box[2]][None] - p[1]
-        z = window.z[box[0]] - p[2]
-        dx, dy, dz = (np.float32(d) for d in q - p)
-        along = (x * dx + y * dy + z * dz) / (dx * dx + dy * dy + dz * dz + np.float32(1e-6))
-        np.clip(along, 0, 1, out=along)
-        far = np.sqrt(np.square(x - along * dx) + np.square(y - along * dy) + np.square(z - along * dz))
-        far -= np.float32(rp) + along * np.float32(rq - rp)
-        np.minimum(target, far, out=target)
+    """Lower a distance field of a window, in place, to that of a tube through points (n, 3), radii (n,)."""
+    margin = np.maximum(radii_mm[:-1], radii_mm[1:])[:, None] + canvas.soft_mm + 2.0
+    starts, stops = canvas.boxes(
+        np.minimum(points[:-1], points[1:]) - margin, np.maximum(points[:-1], points[1:]) + margin
+    )
+    corner = np.array([s.start for s in window.slices])
+    starts = np.clip(starts - corner, 0, window.shape)
+    stops = np.clip(stops - corner, starts, window.shape)
+    steps = np.diff(points, axis=0)
+    for k in np.flatnonzero((stops > starts).all(axis=1)).tolist():
+        (z0, y0, x0), (z1, y1, x1) = starts[k].tolist(), stops[k].tolist()
+        (px, py, pz), (dx, dy, dz) = points[k].tolist(), steps[k].tolist()
+        x, y = window.x[:, y0:y1, x0:x1] - px, window.y[:, y0:y1, x0:x1] - py
+        z = window.z[z0:z1] - pz
+        length2 = dx * dx + dy * dy + dz * dz + 1e-6
+        product = (x * dx + y * dy) + z * dz
+        along = np.minimum(np.maximum(product * (1 / length2), 0), 1)
+        away2 = (x * x + y * y) + z * z - along * (2 * product - along * length2)
+        near, far = float(radii_mm[k]), float(radii_mm[k + 1])
+        surface = np.sqrt(np.maximum(away2, 0)) - (near + along * (far - near))
+        target = distance_mm[z0:z1, y0:y1, x0:x1]
+        np.minimum(target, surface, out=target)
 
 
 def paint_tube(canvas: Canvas, points: Points, radii_mm: Points, hu: float) -> None:

@@ -1,23 +1,24 @@
-"""Renal arteries, renal veins and ureters of a phantom as tubes, and their labels.
-
-Labelled as in the paper: the renal artery and vein of a kidney from the wall of aorta or cava to the branches in the
-sinus; aorta and cava are background. The ureter label holds the renal pelvis, its calyces and the ureter down to a
-fixed distance below the kidney's lower pole, where every label ends; the CT shows the rest of it.
-"""
+"""Renal arteries, renal veins and ureters of a phantom: tubes along drawn courses, clear of the tumour."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from kidseg_jax.config import CohortConfig
-from kidseg_jax.imaging.phantom_body import Body, Contrast, great_vessels
-from kidseg_jax.imaging.phantom_kidney import Bean, KidneyFields
+from kidseg_jax.imaging.phantom_body import Body, Contrast
+from kidseg_jax.imaging.phantom_kidney import Bean
 from kidseg_jax.imaging.phantom_shapes import Canvas, Draw, Field, Points, Window, curve, lower_to_tube, paint
-from kidseg_jax.imaging.structures import ARTERY, PARENCHYMA, RCC, URETER, VEIN
-from kidseg_jax.imaging.volume import Labels
 
 Tube = tuple[Points, Points]
+
+# Where the ureter crosses the psoas: z, x, y of the muscle's middle behind the spine's, its radius; in mm.
+_URETER_ON_PSOAS = (
+    (-50.0, 39, 8, 16),
+    (-85.0, 43, 4, 19),
+    (-115.0, 40, -2, 20),
+    (-150.0, 44, -12, 20),
+    (-240.0, 58, -30, 20),
+)
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Trees:
 
 
 def draw_trees(draw: Draw, canvas: Canvas, body: Body, bean: Bean, config: CohortConfig) -> Trees:
-    """Draw the vessels and the ureter of one kidney; no tube is thinner than the grid can hold in one piece."""
+    """The vessels and the ureter of one kidney; no tube is thinner than the grid can hold in one piece."""
     thin = 0.78 * max(canvas.geometry.spacing_mm)
     return Trees(
         tuple(_arteries(draw, body, bean, config, thin)),
@@ -43,67 +44,16 @@ def paint_trees(canvas: Canvas, body: Body, contrast: Contrast, trees: Trees, dr
     """Paint ureter, veins and arteries of one kidney, in this order."""
     urine = contrast.urine
     for tubes, hu, wall in ((trees.ureter, urine, True), (trees.vein, contrast.vein, False)):
-        for window, field in _fields(canvas, tubes):
+        for window, field in tube_fields(canvas, tubes):
             if wall:
                 paint(window.hu, field, 0.6 * urine + 0.4 * 45, canvas.soft_mm)
                 field = field + np.float32(1.6)
             paint(window.hu, field, hu, canvas.soft_mm)
-    for window, field in _fields(canvas, trees.artery):
+    for window, field in tube_fields(canvas, trees.artery):
         paint(window.hu, field, contrast.artery * draw(0.9, 1.0), canvas.soft_mm)
 
 
-def label_kidney(
-    labels: Labels,
-    canvas: Canvas,
-    body: Body,
-    bean: Bean,
-    fields: KidneyFields,
-    trees: Trees,
-    config: CohortConfig,
-) -> None:
-    """Write the five structures of one kidney into `labels`, in place; artery over vein over ureter over the rest."""
-    corner = [slice(None)] * 3
-    tubes = (*trees.artery, *trees.vein, *trees.ureter)
-    points = np.vstack([p for p, _ in tubes])
-    reach = max(float(r.max()) for _, r in tubes) + canvas.soft_mm
-    wide = canvas.window(points.min(0) - reach, points.max(0) + reach)
-    corner = [
-        slice(min(a.start, b.start), max(a.stop, b.stop))
-        for a, b in zip(wide.slices, fields.window.slices, strict=True)
-    ]
-    own = np.zeros([s.stop - s.start for s in corner], np.uint8)
-
-    def part(window: Window) -> Labels:
-        return own[
-            tuple(
-                slice(s.start - o.start, s.stop - o.start) for s, o in zip(window.slices, corner, strict=True)
-            )
-        ]
-
-    solid = part(fields.window)
-    solid[(fields.capsule < 0) & (fields.sinus > 0)] = PARENCHYMA
-    if fields.tumour is not None:
-        solid[fields.tumour < 0] = RCC
-    _drop_islands(own, (PARENCHYMA, RCC), np.zeros_like(own))
-    under = own.copy()
-    z = canvas.z[corner[0]]
-    has_kidney = np.flatnonzero((own > 0).any(axis=(1, 2)))
-    bottom = float(z[has_kidney[0], 0, 0]) - config.ureter_below_mm if len(has_kidney) else -np.inf
-    for value, tubes in ((URETER, trees.ureter), (VEIN, trees.vein), (ARTERY, trees.artery)):
-        for window, field in _fields(canvas, tubes):
-            inside = field < 0
-            if value == URETER:
-                inside &= window.z >= bottom
-            else:
-                aorta, cava = great_vessels(window, canvas, body)
-                inside &= (aorta > 0) & (cava > 0)
-            part(window)[inside] = value
-    _drop_islands(own, (URETER, VEIN, ARTERY), under)
-    target = labels[tuple(corner)]
-    np.copyto(target, own, where=(own > 0) & (target == 0))
-
-
-def _fields(canvas: Canvas, tubes: tuple[Tube, ...]) -> list[tuple[Window, Field]]:
+def tube_fields(canvas: Canvas, tubes: tuple[Tube, ...]) -> list[tuple[Window, Field]]:
     """The signed distance of each tube in its own window."""
     out = []
     for points, radii in tubes:
@@ -115,16 +65,6 @@ def _fields(canvas: Canvas, tubes: tuple[Tube, ...]) -> list[tuple[Window, Field
                 lower_to_tube(field, window, canvas, p, r)
                 out.append((window, field))
     return out
-
-
-def _drop_islands(own: Labels, values: tuple[int, ...], under: Labels) -> None:
-    """Give back to `under` every piece of a structure below a sixth of its largest, in place."""
-    for value in values:
-        components, n = ndimage.label(own == value, structure=np.ones((3, 3, 3)))
-        if n > 1:
-            size = np.bincount(components.ravel())[1:]
-            small = np.concatenate([[False], size < size.max() / 6])[components]
-            own[small] = under[small]
 
 
 def _at(points: Points, z: float) -> Points:
@@ -147,7 +87,7 @@ def _targets(draw: Draw, bean: Bean, n: int, beyond: float) -> list[Points]:
         u = -np.sqrt(max(1 - w * w - v * v, 0.05))
         way = np.array([u, v, w])
         reach = 1 / np.linalg.norm(way / bean.sinus_half) + beyond
-        ends.append(bean.sinus_centre * [1, 1, 1] + way * reach)
+        ends.append(bean.sinus_centre + way * reach)
     return ends
 
 
@@ -156,7 +96,7 @@ def _arteries(draw: Draw, body: Body, bean: Bean, config: CohortConfig, thin: fl
     radius = draw(2.1, 3.4)
     ostium_z = bean.centre[2] * 0.4 + draw(0, 22)
     aorta = _at(body.aorta, ostium_z)
-    split_u = half[0] * draw(1.15, 1.75)
+    split_u = half[0] * (draw(1.7, 2.3) if draw.chance(0.2) else draw(1.15, 1.7))
     split = bean.to_world(np.array([split_u, draw.near(2), draw.near(8)]))
     knots = [aorta]
     if side < 0:  # behind the cava
@@ -167,28 +107,25 @@ def _arteries(draw: Draw, body: Body, bean: Bean, config: CohortConfig, thin: fl
     else:
         knots += [draw.point(aorta[0] + 17, aorta[1] + 5, ostium_z * 0.8 + split[2] * 0.2, 3)]
     middle = (knots[-1] + split) / 2
-    knots += [draw.point(*middle, 5), split]
+    knots += [middle + draw.point(0, 0, 0, 5), split]
     sizes = [radius * 1.1, *[radius] * (len(knots) - 1)]
     tubes = [_routed(bean, knots, sizes, thin)]
-    start = split
     n = int(np.clip(round(draw(2.6, 6.4)), 2, 8))
     ends = _targets(draw, bean, n, 4.0)
     groups = [ends[: (n + 1) // 2], ends[(n + 1) // 2 :]]
     for sign, group in zip((-1, 1), groups, strict=True):
         gate_local = np.array([half[0] * 0.95, 1.0 + draw.near(2.5), sign * draw(3, 11)])
         gate = bean.to_world(gate_local)
-        tubes.append(
-            _routed(
-                bean, [start, (start + gate) / 2 + draw.point(0, 0, 0, 1.5), gate], [radius * 0.85] * 3, thin
-            )
-        )
+        path = [split, (split + gate) / 2 + draw.point(0, 0, 0, 1.5), gate]
+        tubes.append(_routed(bean, path, [radius * 0.85] * 3, thin))
         for end in group:
             halfway = (gate_local + end) / 2 + [2.0, 1.0, 0]
             path = [gate, bean.to_world(halfway), bean.to_world(end)]
             tubes.append(_routed(bean, path, [radius * 0.75, radius * 0.65, radius * 0.5], thin))
     if draw.rng.random() < config.accessory_artery:
         pole = 1 if draw.rng.random() < 0.4 else -1
-        origin = _at(body.aorta, ostium_z + pole * draw(12, 26))
+        pole_z = bean.centre[2] + 0.5 * pole * half[2]
+        origin = _at(body.aorta, ostium_z + np.clip(0.6 * (pole_z - ostium_z), -40, 30))
         w = pole * half[2] * draw(0.45, 0.62)
         u = half[0] * np.sqrt(1 - (w / half[2]) ** 2) + bean.bend * (w / half[2]) ** 2
         entry = bean.to_world(np.array([u - 5, 0.0, w]))
@@ -210,15 +147,15 @@ def _veins(draw: Draw, body: Body, bean: Bean, thin: float) -> list[Tube]:
         front = aorta[1] - float(np.interp(z, body.aorta[::-1, 2], body.aorta_radii[::-1]))
         over = np.array([aorta[0], front - radius * 0.75 - 0.8, z - 1])
         beside = draw.point(aorta[0] + 22, front + 6, z * 0.7 + gate[2] * 0.3, 3)
-        knots = [cava, over - [9, -2, 0], over, beside, gate]
+        knots = [cava, over - np.array([9, -2, 0]), over, beside, gate]
         sizes = [radius * 0.8, radius * 0.72, radius * 0.72, radius, radius * 0.9]
     else:
         middle = (cava + gate) / 2
-        knots, sizes = [cava, draw.point(*middle, 3), gate], [radius, radius, radius * 0.9]
+        knots, sizes = [cava, middle + draw.point(0, 0, 0, 3), gate], [radius, radius, radius * 0.9]
     tubes = [_routed(bean, knots, sizes, thin)]
     n = int(np.clip(round(draw(1.6, 4.4)), 2, 5))
     for end in _targets(draw, bean, n, 2.5):
-        local = end + [0, 3.0, 0]
+        local = end + np.array([0, 3.0, 0])
         path = [gate, bean.to_world((gate_local + local) / 2 + [1.5, 2.0, 0]), bean.to_world(local)]
         tubes.append(_routed(bean, path, [radius * 0.7, radius * 0.58, radius * 0.42], thin))
     return tubes
@@ -226,7 +163,7 @@ def _veins(draw: Draw, body: Body, bean: Bean, thin: float) -> list[Tube]:
 
 def _ureter(draw: Draw, body: Body, bean: Bean, thin: float) -> list[Tube]:
     side, half, y = bean.side, bean.half, body.spine_y
-    size = draw(0.7, 1.35)
+    size = draw(0.7, 1.35) * (1.5 if draw.chance(0.12) else 1.0)
     inner = np.array([bean.sinus_centre[0] * 0.85, -3.5, draw.near(4)])
     pelvis = np.array([half[0] * draw(0.9, 1.05), -5.0, inner[2] - 4])
     junction = np.array([half[0] * draw(1.15, 1.4), -4.0, pelvis[2] - draw(10, 20)])
@@ -235,24 +172,15 @@ def _ureter(draw: Draw, body: Body, bean: Bean, thin: float) -> list[Tube]:
     knots = [bean.to_world(inner), bean.to_world(pelvis), top]
     sizes = [3.2 * size, 5.4 * size, radius * 1.15]
     wander = draw.near(5)
-    for z, x, dy, r in (
-        (-50, 41, 8, 16),
-        (-85, 45, 4, 19),
-        (-115, 42, -2, 20),
-        (-150, 46, -12, 20),
-        (-240, 60, -30, 20),
-    ):
+    for z, x, behind, psoas in _URETER_ON_PSOAS:
         if z < top[2] - 14:
-            knots.append(
-                np.array([side * (x - 2 + wander + draw.near(3)), y + dy - r * body.psoas - 3, float(z)])
-            )
+            across = side * (x + wander + draw.near(3))
+            knots.append(np.array([across, y + behind - psoas * body.psoas - 3, z]))
             sizes.append(radius * draw(0.88, 1.1))
     tubes = [_routed(bean, knots, sizes, thin)]
     for w in (-0.62, 0.62, *([0.0] if draw.chance(0.4) else [])):
-        end = np.array(
-            [bean.sinus_centre[0] - 0.45 * bean.sinus_half[0], -3.0, w * bean.sinus_half[2] * draw(0.8, 1.2)]
-        )
-        tubes.append(
-            _routed(bean, [bean.to_world(inner), bean.to_world(end)], [3.0 * size, 2.3 * size], thin)
-        )
+        way = np.array([-0.6, -0.15, 1.4 * w])
+        end = bean.sinus_centre + way * (1 / np.linalg.norm(way / bean.sinus_half) + draw(0, 3))
+        calyx = [bean.to_world(inner), bean.to_world(end)]
+        tubes.append(_routed(bean, calyx, [3.0 * size, 2.0 * size], thin))
     return tubes
