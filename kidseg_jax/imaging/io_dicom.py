@@ -117,7 +117,7 @@ def _in_order(where: str, group: list[Slice]) -> tuple[list[Slice], Grid, list[s
     if len(double):
         raise ValueError(
             f"{where}: {len(double)} places have more than one image, first at "
-            f"{along[double[0]]:.2f} mm along the normal: two phases or a repeated scan in one series; keep one in the folder"
+            f"{along[double[0]]:.2f} mm along the normal: two phases or a repeated scan in one series"
         )
     usual = float(np.median(gaps))
     odd = np.flatnonzero(np.abs(gaps - usual) > max(GAP_TOLERANCE * usual, SAME_PLACE_MM))

@@ -220,7 +220,7 @@ def _first_bytes(path: Path, packed: bool) -> bytes:
 
 
 def _check_length(path: Path, header: Header, packed: bool) -> None:
-    """Raises unless the file holds every byte its header claims; looks at the gzip trailer, not at the data."""
+    """Raises unless the file holds every byte its header claims; looks at the gzip trailer only."""
     needed = header.data_offset + int(np.prod([int(n) for n in header.sizes])) * header.dtype.itemsize
     size = path.stat().st_size
     if not packed:

@@ -109,7 +109,7 @@ def geometry_fields(geometry: Geometry) -> list[str]:
 
 
 def write_nrrd(path: Path, volume: Volume, keys: dict[str, str] | None = None) -> None:
-    """Write a volume as a NRRD file of gzip encoding, whole or not at all; `keys` become `name:=value` lines."""
+    """Write a volume as a gzip NRRD file, whole or not at all; `keys` become `name:=value` lines."""
     array = volume.array
     if array.dtype.name not in NAMES:
         raise TypeError(f"write_nrrd: voxels must be {', '.join(NAMES)}, got {array.dtype}")

@@ -1,0 +1,167 @@
+"""Cohorts on disk: where the cases of a folder lie, and reading them one at a time."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, overload
+
+from kidseg_jax.imaging.cohort import Case
+from kidseg_jax.imaging.cohort_maps import LabelMap, read_json, read_toml
+from kidseg_jax.imaging.volume import require_same_grid
+
+IMAGE, LABELS = "imaging", "segmentation"
+ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".npz")
+
+
+class CaseFiles(NamedTuple):
+    """Where one case lies: its CT (a file or DICOM folder), and its label map where there is one."""
+
+    name: str
+    patient: str
+    image: Path
+    labels: Path | None
+
+
+class Cohort(Sequence[Case]):
+    """The cases of a folder, in order of name, read when they are asked for; the last one is kept.
+
+    names and patients are known without reading an image.
+    """
+
+    def __init__(self, files: Sequence[CaseFiles], labels: LabelMap):
+        self.files = tuple(files)
+        self.label_map = labels
+        self._last: tuple[int, Case] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(one.name for one in self.files)
+
+    @property
+    def patients(self) -> tuple[str, ...]:
+        return tuple(one.patient for one in self.files)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @overload
+    def __getitem__(self, index: int) -> Case: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Cohort": ...
+    def __getitem__(self, index: int | slice) -> "Case | Cohort":
+        if isinstance(index, slice):
+            return Cohort(self.files[index], self.label_map)
+        index = range(len(self))[index]
+        if self._last is None or self._last[0] != index:
+            self._last = index, read_case(self.files[index], self.label_map)
+        return self._last[1]
+
+
+def read_case(files: CaseFiles, labels: LabelMap) -> Case:
+    """One case: CT in int16 HU, labels in the values of `structures`, both on one grid (ValueError where
+    not).
+    """
+    from kidseg_jax.imaging.io import read_ct, read_labels
+
+    ct = read_ct(files.image)
+    if files.labels is None:
+        return Case(files.name, files.patient, ct, None, labels.structures)
+    stored = read_labels(files.labels)
+    require_same_grid(files.name, ct, stored)
+    drawn = stored.with_array(labels.apply(files.name, stored.array))
+    return Case(files.name, files.patient, ct, drawn, labels.structures)
+
+
+def find_cases(folder: Path) -> tuple[CaseFiles, ...]:
+    """The cases of a folder in order of name.
+
+    Either sub-folders with `imaging` and `segmentation` files (KiTS, KiPA22, ours), or a dataset.json with
+    imagesTr and labelsTr (nnU-Net raw, Medical Segmentation Decathlon). The patient is what `patients.csv`
+    (header case,patient) or the table [patients] of a `patients.toml` says, else the case is a patient of its
+    own. Raises FileNotFoundError for no such folder, ValueError for one without cases.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder of cases")
+    found = _of_dataset(folder) if (folder / "dataset.json").exists() else _of_folders(folder)
+    if not found:
+        raise ValueError(
+            f"{folder.name}: found no case, need sub-folders with {IMAGE} and {LABELS} or a dataset.json"
+        )
+    patients = _patients(folder, [one.name for one in found])
+    return tuple(one._replace(patient=patients.get(one.name, one.name)) for one in found)
+
+
+def _of_folders(folder: Path) -> list[CaseFiles]:
+    found = []
+    for path in sorted(p for p in folder.iterdir() if p.is_dir()):
+        image = _only(path, IMAGE)
+        if image is not None:
+            found.append(CaseFiles(path.name, path.name, image, _only(path, LABELS)))
+    return found
+
+
+def _only(folder: Path, stem: str) -> Path | None:
+    """The one file (or, for an image, DICOM folder) of this name and any of our endings."""
+    there = [p for ending in (*ENDINGS, ".seg.nrrd") if (p := folder / f"{stem}{ending}").is_file()]
+    if (folder / stem).is_dir():
+        there.append(folder / stem)
+    if len(there) > 1:
+        raise ValueError(f"{folder.name}: need one {stem} file, got {', '.join(p.name for p in there)}")
+    return there[0] if there else None
+
+
+def _of_dataset(folder: Path) -> list[CaseFiles]:
+    """Cases of a dataset.json: nnU-Net's (channel_names, ID_0000) or the decathlon's (modality, a list of
+    training pairs).
+    """
+    dataset = read_json(folder / "dataset.json")
+    if isinstance(dataset.get("training"), list):
+        pairs = [
+            (_inside(folder, one.get("image")), _inside(folder, one.get("label")))
+            for one in dataset["training"]
+        ]
+        return sorted(CaseFiles(_stem(image), _stem(image), image, labels) for image, labels in pairs)
+    channels = dataset.get("channel_names") or dataset.get("modality")
+    if not isinstance(channels, dict) or len(channels) != 1:
+        raise ValueError(f"{folder.name}: dataset.json must name one channel, the CT, got {channels}")
+    if isinstance(dataset.get("dataset"), dict):
+        return sorted(
+            CaseFiles(name, name, _inside(folder, one["images"][0]), _inside(folder, one["label"]))
+            for name, one in dataset["dataset"].items()
+        )
+    tail = "_0000" + str(dataset.get("file_ending", ".nii.gz"))
+    found = []
+    for image in sorted((folder / "imagesTr").glob(f"*{tail}")):
+        name = image.name.removesuffix(tail)
+        labels = folder / "labelsTr" / (name + tail.removeprefix("_0000"))
+        found.append(CaseFiles(name, name, image, labels if labels.exists() else None))
+    return found
+
+
+def _inside(folder: Path, relative: Any) -> Path:
+    """A path that a dataset.json names, inside its folder."""
+    path = (folder / str(relative)).resolve()
+    if not isinstance(relative, str) or not path.is_relative_to(folder.resolve()):
+        raise ValueError(f"{folder.name}: dataset.json must name files inside its folder, got {relative!r}")
+    return path
+
+
+def _stem(path: Path) -> str:
+    return next((path.name.removesuffix(e) for e in ENDINGS if path.name.endswith(e)), path.name)
+
+
+def _patients(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    known = set(names)
+    if (folder / "patients.csv").exists():
+        with open(folder / "patients.csv", newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+        if not rows or not {"case", "patient"} <= set(rows[0]):
+            raise ValueError(f"{folder.name}: patients.csv needs the columns case and patient")
+        patients = {row["case"]: row["patient"] for row in rows}
+    elif (folder / "patients.toml").exists():
+        patients = {k: str(v) for k, v in read_toml(folder / "patients.toml").get("patients", {}).items()}
+    else:
+        return {}
+    if missing := sorted(known - {case for case, patient in patients.items() if patient}):
+        raise ValueError(f"{folder.name}: the table of patients names none for {', '.join(missing[:5])}")
+    return patients
