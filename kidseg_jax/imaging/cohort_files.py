@@ -91,6 +91,38 @@ def find_cases(folder: Path) -> tuple[CaseFiles, ...]:
     return tuple(one._replace(patient=patients.get(one.name, one.name)) for one in found)
 
 
+def find_images(path: Path) -> list[tuple[str, Path]]:
+    """Name and place of every CT of a path: a file, a DICOM folder (both one CT), or a folder of cases.
+
+    A folder of cases is one that `find_cases` knows, one of image files, or one of DICOM folders. What this
+    package writes beside its input (NAME_kidseg.*) is no image. Raises ValueError for a folder with no image.
+    """
+    if path.is_file() or any(is_dicom(p) for p in path.iterdir() if p.is_file()):
+        return [(_stem(path) if path.is_file() else path.resolve().name, path)]
+    if (path / "dataset.json").exists():
+        return [(one.name, one.image) for one in _of_dataset(path)]
+    cases = [(one.name, one.image) for one in _of_folders(path)]
+    files = sorted(p for p in path.iterdir() if p.is_file() and _stem(p) != p.name)
+    images = [(_stem(p), p) for p in files if not _stem(p).endswith("_kidseg") and not p.name.startswith(".")]
+    folders = sorted(p for p in path.iterdir() if p.is_dir() and p.name not in dict(cases))
+    series = [(p.name, p) for p in folders if any(is_dicom(q) for q in p.iterdir() if q.is_file())]
+    found = sorted(cases + images + series)
+    if not found:
+        raise ValueError(f"{path.name}: need a CT, a DICOM folder or a folder of cases, found no image")
+    names = [name for name, _ in found]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{path.name}: two images have the name {', '.join(twice)}")
+    return found
+
+
+def is_dicom(path: Path) -> bool:
+    """True for a DICOM file with a preamble, or one whose name ends in .dcm."""
+    if path.name.lower().endswith(".dcm"):
+        return True
+    with open(path, "rb") as stream:
+        return stream.read(132)[128:] == b"DICM"
+
+
 def _of_folders(folder: Path) -> list[CaseFiles]:
     found = []
     for path in sorted(p for p in folder.iterdir() if p.is_dir()):
@@ -147,7 +179,11 @@ def _inside(folder: Path, relative: Any) -> Path:
 
 
 def _stem(path: Path) -> str:
-    return next((path.name.removesuffix(e) for e in ENDINGS if path.name.endswith(e)), path.name)
+    """The name without one of our endings; the whole name where it has none, or is a segmentation."""
+    lower = path.name.lower()
+    if lower.endswith(".seg.nrrd"):
+        return path.name
+    return next((path.name[: -len(ending)] for ending in ENDINGS if lower.endswith(ending)), path.name)
 
 
 def _patients(folder: Path, names: Iterable[str]) -> dict[str, str]:

@@ -1,0 +1,86 @@
+"""A picture of labels over a CT, made without a display: one axial slice a kidney, and one coronal slice."""
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from kidseg_jax.imaging.files import written_whole
+from kidseg_jax.imaging.structures import PARENCHYMA, STRUCTURES
+from kidseg_jax.imaging.volume import Volume, canonical, require_same_grid
+
+WINDOW_HU = (-160.0, 240.0)
+OPACITY = 0.5
+HEIGHT = 384
+
+
+def write_preview(path: Path, ct: Volume, labels: Volume) -> None:
+    """Write the overlay of a label map on its CT as a PNG, whole or not at all."""
+    write_png(path, overlay(ct, labels))
+
+
+def overlay(ct: Volume, labels: Volume) -> np.ndarray:
+    """An RGB picture (y, x, 3) uint8: panels side by side, square pixels, the patient's right on the viewer's
+    left.
+
+    Axial panels lie where the parenchyma and RCC of the right and the left half are largest, the coronal
+    panel where all of it is; the middle of the image where there is none.
+    """
+    require_same_grid("overlay", ct, labels)
+    image, drawn = canonical(ct), canonical(labels)
+    nz, ny, nx = image.array.shape
+    dz, dy, dx = image.spacing_mm
+    kidney = drawn.array >= PARENCHYMA
+    z_right, z_left = (_fullest(kidney[:, :, half], 0) for half in (slice(0, nx // 2), slice(nx // 2, nx)))
+    y = _fullest(kidney, 1)
+    panels = [
+        (slice(z, z + 1), dy, dx)
+        for z in sorted({z for z in (z_right, z_left) if z is not None} or {nz // 2})
+    ]
+    pictures = [_panel(image.array[at][0], drawn.array[at][0], h, w) for at, h, w in panels]
+    y = ny // 2 if y is None else y
+    pictures.append(_panel(image.array[::-1, y], drawn.array[::-1, y], dz, dx))
+    return np.concatenate(pictures, axis=1)
+
+
+def _fullest(mask: np.ndarray, axis: int) -> int | None:
+    area = mask.sum(axis=tuple(a for a in range(3) if a != axis))
+    return int(np.argmax(area)) if area.any() else None
+
+
+def _panel(hu: np.ndarray, labels: np.ndarray, height_mm: float, width_mm: float) -> np.ndarray:
+    """One slice in HEIGHT rows of square pixels, nearest neighbour."""
+    pixel = hu.shape[0] * height_mm / HEIGHT
+    columns = max(1, round(hu.shape[1] * width_mm / pixel))
+    rows = np.minimum((np.arange(HEIGHT) + 0.5) * hu.shape[0] / HEIGHT, hu.shape[0] - 1).astype(int)
+    across = np.minimum((np.arange(columns) + 0.5) * hu.shape[1] / columns, hu.shape[1] - 1).astype(int)
+    grey, drawn = hu[np.ix_(rows, across)].astype(float), labels[np.ix_(rows, across)]
+    low, high = WINDOW_HU
+    grey = np.clip((grey - low) / (high - low), 0, 1) * 255
+    colours = np.zeros((256, 3))
+    for structure in STRUCTURES:
+        colours[structure.label] = structure.rgb
+    weight = np.where(drawn > 0, OPACITY, 0.0)[..., None]
+    return np.rint(grey[..., None] * (1 - weight) + colours[drawn] * weight).astype(np.uint8)
+
+
+def write_png(path: Path, rgb: np.ndarray) -> None:
+    """Write an RGB picture (y, x, 3) uint8 as PNG, whole or not at all. Source: PNG specification, third
+    edition.
+    """
+    height, width, _ = rgb.shape
+    rows = np.concatenate([np.zeros((height, 1), np.uint8), rgb.reshape(height, width * 3)], axis=1)
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        )
+
+    with written_whole(path) as temporary:
+        temporary.write_bytes(
+            b"\x89PNG\r\n\x1a\n"
+            + chunk(b"IHDR", struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0))
+            + chunk(b"IDAT", zlib.compress(rows.tobytes(), 6))
+            + chunk(b"IEND", b"")
+        )
