@@ -32,14 +32,11 @@ def overlay(ct: Volume, labels: Volume) -> np.ndarray:
     nz, ny, nx = image.array.shape
     dz, dy, dx = image.spacing_mm
     kidney = drawn.array >= PARENCHYMA
-    z_right, z_left = (_fullest(kidney[:, :, half], 0) for half in (slice(0, nx // 2), slice(nx // 2, nx)))
-    y = _fullest(kidney, 1)
-    panels = [
-        (slice(z, z + 1), dy, dx)
-        for z in sorted({z for z in (z_right, z_left) if z is not None} or {nz // 2})
-    ]
-    pictures = [_panel(image.array[at][0], drawn.array[at][0], h, w) for at, h, w in panels]
-    y = ny // 2 if y is None else y
+    halves = _fullest(kidney[:, :, : nx // 2], 0), _fullest(kidney[:, :, nx // 2 :], 0)
+    axial = {z for z in halves if z is not None} or {nz // 2}
+    pictures = [_panel(image.array[z], drawn.array[z], dy, dx) for z in sorted(axial)]
+    fullest = _fullest(kidney, 1)
+    y = ny // 2 if fullest is None else fullest
     pictures.append(_panel(image.array[::-1, y], drawn.array[::-1, y], dz, dx))
     return np.concatenate(pictures, axis=1)
 
