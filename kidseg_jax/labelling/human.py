@@ -1,0 +1,157 @@
+"""What came back from people: can it be learned from, what was changed, and what goes to the ledger."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kidseg_jax.imaging.volume import Geometry, Labels, Volume
+from kidseg_jax.labelling.corrected import Change, changes, read_corrected, versions
+from kidseg_jax.labelling.events import LabelEvent, content_hash
+from kidseg_jax.labelling.ledger import Chain
+from kidseg_jax.labelling.worklist import ToCorrect, WorkList, read_list
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """One case as it came back: the file that counts, the hash of its labels, and what was changed."""
+
+    work: ToCorrect
+    path: Path
+    label: str
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Every case of a list: done, missing (no file yet) or refused, with the reason."""
+
+    done: tuple[Corrected, ...]
+    missing: tuple[str, ...]
+    refused: dict[str, str]
+
+    @property
+    def is_complete(self) -> bool:
+        return not (self.missing or self.refused)
+
+    def __str__(self) -> str:
+        lines = []
+        for case in self.done:
+            lines.append(f"{case.work.case} ({case.path.name}):")
+            lines += [
+                f"  {change}" for change in case.changes if change.voxels_added or change.voxels_removed
+            ]
+        lines += [f"{case}: refused: {reason}" for case, reason in self.refused.items()]
+        lines += [f"{case}: no corrected file yet" for case in self.missing]
+        return "\n".join(lines)
+
+
+def check_corrected(
+    to_correct: Path, corrected: Path, *, accept_unchanged: bool | Collection[str] = False, threads: int = 1
+) -> Checked:
+    """Every case of a list against the newest file that came back for it.
+
+    A file is refused when it cannot be read, does not lie on its CT's grid, holds other labels than the
+    five structures, is empty, or equals the prediction (unless accept_unchanged is True or names the case).
+    One bad file never hides the others.
+    """
+    done, missing, refused = [], [], {}
+    for work in read_list(to_correct).cases:
+        try:
+            files = versions(corrected, work.case)
+            if not files:
+                missing.append(work.case)
+                continue
+            unchanged_too = accept_unchanged is True or (
+                not isinstance(accept_unchanged, bool) and work.case in accept_unchanged
+            )
+            done.append(
+                check_one(to_correct, work, files[-1], accept_unchanged=unchanged_too, threads=threads)
+            )
+        except (ValueError, TypeError, OSError) as error:
+            refused[work.case] = " ".join(str(error).split())
+    return Checked(tuple(done), tuple(missing), refused)
+
+
+def check_one(
+    to_correct: Path, work: ToCorrect, path: Path, *, accept_unchanged: bool = False, threads: int = 1
+) -> Corrected:
+    """One file that came back for one case; raises ValueError with the reason when it cannot be used."""
+    labels = read_corrected(path, work.grid)
+    if not labels.array.any():
+        raise ValueError(f"{path.name}: holds no structure")
+    label = content_hash(labels.array)
+    if label == work.prediction and not accept_unchanged:
+        raise ValueError(f"{path.name}: equals the prediction; accept it by name if nothing was wrong")
+    return Corrected(work, path, label, changes(prediction_of(to_correct, work), labels, threads))
+
+
+def prediction_of(to_correct: Path, work: ToCorrect) -> Volume:
+    """The prediction that a person was given, empty for a blind case; ValueError when it was changed."""
+    if work.blind:
+        return Volume(np.zeros(work.grid.shape, np.uint8), work.grid)
+    path = to_correct / f"{work.case}.seg.nrrd"
+    labels = read_corrected(path, work.grid)
+    if content_hash(labels.array) != work.prediction:
+        raise ValueError(f"{path}: not the prediction any more; save corrections in the folder corrected")
+    return labels
+
+
+def label_events(
+    case: Corrected, stage: int, model: str, *, annotator: str, tool: str, **times: Any
+) -> tuple[LabelEvent, ...]:
+    """Ledger lines of one case from a person, one a structure; times: opened, submitted, active_s."""
+    work = case.work
+    return tuple(
+        LabelEvent(
+            case=work.case,
+            structure=change.structure,
+            origin="manual" if work.blind else "cnn_corrected",
+            stage=stage,
+            label=case.label,
+            annotator=annotator,
+            tool=tool,
+            simulated=False,
+            patient=work.patient,
+            parent=work.prediction,
+            model=None if work.blind else model,
+            image=work.image,
+            voxels_added=change.voxels_added,
+            voxels_removed=change.voxels_removed,
+            blind=work.blind,
+            **times,
+        )
+        for change in case.changes
+    )
+
+
+def events_to_append(
+    checked: Checked, work_list: WorkList, chain: Chain, *, approver: str | None = None
+) -> list[LabelEvent]:
+    """Ledger lines for the cases that are done and are not in the ledger yet (the server writes its own)."""
+    known = {(e.case, e.stage, e.label) for e in chain.events(LabelEvent)}
+    return [
+        replace(event, approver=approver)
+        for case in checked.done
+        if (case.work.case, work_list.stage, case.label) not in known
+        for event in label_events(case, work_list.stage, work_list.model, annotator="unknown", tool="file")
+    ]
+
+
+def recorded_labels(corrected: Path, case: str, stage: int, grid: Geometry, chain: Chain) -> Labels:
+    """The newest version of a case whose hash is in the ledger: what an earlier call accepted, found again.
+
+    Versions that are broken or were changed since are passed over; ValueError names the case when none is
+    left.
+    """
+    known = {e.label for e in chain.events(LabelEvent) if (e.case, e.stage) == (case, stage)}
+    for path in reversed(versions(corrected, case)):
+        try:
+            labels = read_corrected(path, grid).array
+        except (ValueError, OSError):
+            continue
+        if content_hash(labels) in known:
+            return labels
+    raise ValueError(f"{corrected}: no file of {case} holds the labels that the ledger knows; put one back")
