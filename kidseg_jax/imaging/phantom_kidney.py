@@ -99,7 +99,7 @@ def draw_bean(
         sinus_centre=sinus_centre,
         sinus_half=sinus_half,
         lobes=draw(0.5, 3.0),
-        cortex=draw(5.5, 9.0),
+        cortex=draw(4.5, 8.5),
         pyramids=tuple(_pyramids(draw, half, sinus_centre)),
         fat=draw(3, 16),
         tumour=None,
@@ -177,15 +177,13 @@ def paint_kidney(canvas: Canvas, fields: KidneyFields, bean: Bean, contrast: Con
 def _pyramids(draw: Draw, half: Points, sinus_centre: Points) -> list[tuple[Points, Points, float]]:
     """Medullary pyramids as cones (apex, unit direction, slope) in (u, v, w), in rows along the kidney."""
     cones = []
-    rows = int(np.clip(round(draw(3.6, 6.4)), 3, 8))
+    rows = int(np.clip(round(draw(4.6, 7.4)), 4, 9))
     for row in np.linspace(-0.92, 0.92, rows) + 0.08 * draw.rng.standard_normal(rows):
-        angles = (-65, 65) if abs(row) < 0.75 else (0,)
-        if abs(row) < 0.4 and draw.chance(0.6):
-            angles = (-75, 0, 75)
+        angles = (-85, -28, 28, 85) if abs(row) < 0.5 else (-52, 52) if abs(row) < 0.8 else (0,)
         for angle in np.deg2rad(np.asarray(angles, float) + 12 * draw.rng.standard_normal(len(angles))):
             apex = np.array([sinus_centre[0] * 0.75, 0.0, half[2] * 0.48 * row])
             way = np.array([-np.cos(angle), np.sin(angle), 1.3 * row])
-            cones.append((apex, way / np.linalg.norm(way), draw(0.24, 0.46)))
+            cones.append((apex, way / np.linalg.norm(way), draw(0.24, 0.44)))
     return cones
 
 

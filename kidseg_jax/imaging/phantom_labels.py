@@ -58,7 +58,7 @@ def label_kidney(
                 inside &= window.z >= bottom
             else:
                 aorta, cava = great_vessels(window, canvas, body)
-                inside &= (aorta > 0) & (cava > 0)
+                inside &= (aorta > 0) & ((cava > 0) | (value == ARTERY))
             part(window)[inside] = value
     _drop_islands(own, (URETER, VEIN, ARTERY), under)
     target = labels[tuple(corner)]

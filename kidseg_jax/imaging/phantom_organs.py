@@ -23,7 +23,9 @@ def paint_organs(canvas: Canvas, body: Body, contrast: Contrast, draw: Draw, emp
     _spleen(canvas, body, contrast, draw)
     _stomach(canvas, body, draw)
     _pancreas(canvas, body, draw)
+    _adrenals(canvas, body, draw)
     _colon(canvas, body, draw)
+    _mesentery(canvas, body, contrast, draw)
     _small_bowel(canvas, body, draw)
     if empty_fossa is not None:
         _empty_fossa(canvas, body, draw, empty_fossa)
@@ -37,7 +39,8 @@ def _empty_fossa(canvas: Canvas, body: Body, draw: Draw, side: int) -> None:
     window = canvas.window(centre - radii - 4, centre + radii + 4)
     wall = ring(window, body, body.half_width, body.half_depth, body.cavity_y)
     strands = FAT_HU + 5 + 9 * smooth_field(draw.rng, window, canvas.geometry.spacing_mm, 7.0)
-    paint(window.hu, np.maximum(blob(window, centre, radii), wall), strands, canvas.soft_mm)
+    fossa = blob(window, centre, radii) + 5 * smooth_field(draw.rng, window, canvas.geometry.spacing_mm, 20.0)
+    paint(window.hu, np.maximum(fossa, wall), strands, canvas.soft_mm)
     top = 25 if side > 0 else -10
     knots = [
         draw.point(side * x, y - dy, z, 7)
@@ -119,6 +122,26 @@ def _pancreas(canvas: Canvas, body: Body, draw: Draw) -> None:
     loop = [(-42, 34, 18), (-52, 30, 4), (-50, 28, -28), (-30, 34, -46), (5, 38, -44), (28, 46, -22)]
     duodenum = [draw.point(x, y - dy, z, 5) for x, dy, z in loop]
     _gut(canvas, curve(duodenum, 6), draw(9, 13), draw, draw.chance(0.3))
+
+
+def _adrenals(canvas: Canvas, body: Body, draw: Draw) -> None:
+    y = body.spine_y
+    for side in (-1, 1):
+        body_at = draw.point(side * 33, y - 16, 52, 4)
+        for limb in (draw.point(side * 10, 14, -12, 3), draw.point(side * 2, 17, -12, 3)):
+            paint_tube(canvas, np.stack([body_at, body_at + limb]), np.array([2.8, 1.8]), draw(55, 95))
+
+
+def _mesentery(canvas: Canvas, body: Body, contrast: Contrast, draw: Draw) -> None:
+    """Thin vessels that fan out from the mesenteric root."""
+    root = np.array([2.0, body.spine_y - 52, -5])
+    for _ in range(int(draw(8, 14))):
+        x, y = draw(-0.5, 0.6) * body.half_width, body.cavity_y + draw(-0.7, -0.2) * body.half_depth
+        end = np.array([x, y, draw(-120, 10)])
+        middle = (root + end) / 2 + draw.point(0, 0, -8, 10)
+        path = curve(np.stack([root, middle, end]), 9)
+        hu = contrast.artery * 0.6 if draw.chance(0.5) else contrast.low_cava + 10
+        paint_tube(canvas, path, np.linspace(2.0, 1.0, len(path)), hu)
 
 
 def _colon(canvas: Canvas, body: Body, draw: Draw) -> None:

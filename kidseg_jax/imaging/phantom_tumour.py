@@ -45,7 +45,7 @@ def draw_tumour(
     radii = radius * np.array([draw(0.86, 1.16) for _ in range(3)])
     pick = draw.rng.random() if draw.chance(1.0) else 0.0
     if pick < 0.62:  # clear cell
-        hu, mottle, necrotic = contrast.cortex * draw(0.72, 1.12), draw(10, 45), 0.65
+        hu, mottle, necrotic = contrast.cortex * draw(0.6, 1.22), draw(12, 48), 0.65
     elif pick < 0.82:  # papillary
         hu, mottle, necrotic = draw(52, 88), draw(3, 10), 0.3
     else:  # chromophobe
@@ -60,7 +60,7 @@ def draw_tumour(
         necrosis=draw(0.3, 0.75) if radius > 9 and draw.chance(necrotic) else 0.0,
         necrosis_hu=draw(12, 45),
         necrosis_at=centre + radius * 0.25 * draw.rng.uniform(-1, 1, 3),
-        rim_hu=draw(45, 90) if draw.chance(0.35) else None,
+        rim_hu=draw(45, 90) if draw.chance(0.45) else None,
     )
 
 
