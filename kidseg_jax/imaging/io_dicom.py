@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kidseg_jax.imaging.io_geometry import Grid, grid_of
+from kidseg_jax.imaging.volume import Geometry
 
 GAP_TOLERANCE = 0.05  # of the median distance between slices
 TILT_TOLERANCE_DEG = 0.1
@@ -42,6 +43,17 @@ def read_series(folder: Path, series: str | None = None) -> tuple[np.ndarray, Gr
     Names are series numbers as `list_series` gives them. Localisers and objects that are not CT are left out
     and noted.
     """
+    slices, grid = _chosen(folder, series)
+    return _voxels(folder.name, slices), grid
+
+
+def read_geometry(folder: Path, series: str | None = None) -> tuple[list[Path], Geometry]:
+    """The files of a series in order of position, and its grid; no pixel is read."""
+    slices, grid = _chosen(folder, series)
+    return [one.path for one in slices], grid.geometry
+
+
+def _chosen(folder: Path, series: str | None) -> tuple[list[Slice], Grid]:
     found, notes = list_series(folder)
     where = folder.name
     if not found:
@@ -55,7 +67,7 @@ def read_series(folder: Path, series: str | None = None) -> tuple[np.ndarray, Gr
         raise ValueError(f"{where}: no series {series!r}, there is {listed}")
     name = series if series is not None else next(iter(found))
     slices, grid, more = _in_order(f"{where}, series {name}", found[name])
-    return _voxels(where, slices), Grid(grid.geometry, (*notes, *more, *grid.notes))
+    return slices, Grid(grid.geometry, (*notes, *more, *grid.notes))
 
 
 def list_series(folder: Path) -> tuple[dict[str, list[Slice]], list[str]]:

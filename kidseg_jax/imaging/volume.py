@@ -10,6 +10,7 @@ Labels = npt.NDArray[np.uint8]
 Spacing = tuple[float, float, float]
 Shape = tuple[int, int, int]
 
+ORTHONORMAL_TOLERANCE = 1e-4
 IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
@@ -17,8 +18,9 @@ IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 class Geometry:
     """The grid of a volume.
 
-    shape and spacing_mm are (z, y, x). origin_mm is (x, y, z) in LPS, the centre of voxel (0, 0, 0). Column j of
-    direction (row-major, ITK's convention) is the unit LPS vector along index axis x, y, z for j = 0, 1, 2.
+    shape and spacing_mm are (z, y, x). origin_mm is (x, y, z) in LPS, the centre of voxel (0, 0, 0). Column j
+    of direction (row-major, ITK's convention) is the unit LPS vector along index axis x, y, z for j = 0, 1,
+    2.
     """
 
     shape: Shape
@@ -31,9 +33,12 @@ class Geometry:
             raise ValueError(f"Geometry.shape: need three sizes of at least 1, got {self.shape}")
         if not all(np.isfinite(s) and s > 0 for s in self.spacing_mm):
             raise ValueError(f"Geometry.spacing_mm: must be positive and finite, got {self.spacing_mm}")
+        axes = np.asarray(self.direction, float)
+        if axes.shape != (3, 3) or not np.abs(axes.T @ axes - np.eye(3)).max() <= ORTHONORMAL_TOLERANCE:
+            raise ValueError(f"Geometry.direction: need three orthonormal columns, got {self.direction}")
 
     def to_world(self, index_zyx: npt.ArrayLike) -> np.ndarray:
-        """World points (n, 3) as (x, y, z) mm in LPS of voxel indices (n, 3) as (z, y, x), fractions allowed."""
+        """World points (n, 3) as (x, y, z) mm in LPS of voxel indices (n, 3) as (z, y, x) or fractions."""
         scaled = (np.asarray(index_zyx, float) * self.spacing_mm)[..., ::-1]
         return scaled @ np.asarray(self.direction).T + self.origin_mm
 
@@ -42,11 +47,22 @@ class Geometry:
         local = (np.asarray(points_mm, float) - self.origin_mm) @ np.linalg.inv(np.asarray(self.direction)).T
         return local[..., ::-1] / self.spacing_mm
 
+    def part(self, lo: Shape, hi: Shape) -> "Geometry":
+        """The grid of the box lo..hi, half open (z, y, x), which may reach outside."""
+        origin = self.to_world(lo)
+        return replace(
+            self,
+            shape=(hi[0] - lo[0], hi[1] - lo[1], hi[2] - lo[2]),
+            origin_mm=(float(origin[0]), float(origin[1]), float(origin[2])),
+        )
+
     def is_close(self, other: "Geometry", tolerance_mm: float = 1e-3) -> bool:
         """True when both grids put every corner voxel at the same place, to tolerance_mm."""
         if self.shape != other.shape:
             return False
-        corners = np.array([[z, y, x] for z in (0, 1) for y in (0, 1) for x in (0, 1)]) * (np.array(self.shape) - 1)
+        corners = np.array([[z, y, x] for z in (0, 1) for y in (0, 1) for x in (0, 1)]) * (
+            np.array(self.shape) - 1
+        )
         return bool(np.abs(self.to_world(corners) - other.to_world(corners)).max() <= tolerance_mm)
 
 
@@ -77,7 +93,9 @@ def require_same_grid(where: str, a: Volume, b: Volume) -> None:
 
 
 def canonical(volume: Volume) -> Volume:
-    """The same voxels with axes turned so that x runs left, y posterior, z superior (a view, nothing resampled)."""
+    """The same voxels with axes turned so that x runs left, y posterior, z superior (a view, nothing
+    resampled).
+    """
     order, signs = _axes(volume.geometry)
     array = np.transpose(volume.array, order)[tuple(slice(None, None, s) for s in signs)]
     corner = [0, 0, 0]
@@ -99,6 +117,50 @@ def on_grid_of(array: np.ndarray, original: Volume) -> Volume:
     order, signs = _axes(original.geometry)
     back = array[tuple(slice(None, None, s) for s in signs)]
     return Volume(np.ascontiguousarray(np.transpose(back, np.argsort(order))), original.geometry)
+
+
+def oriented(volume: Volume, code: str) -> Volume:
+    """The same voxels with index axes x, y, z running towards the letters of `code` (a view, nothing
+    resampled).
+
+    `LPS` is `canonical`; KiTS stores `IPL`. Raises ValueError unless the code names each of LR, PA and SI
+    once.
+    """
+    axes = [next((i for i, pair in enumerate(("LR", "PA", "SI")) if letter in pair), -1) for letter in code]
+    if sorted(axes) != [0, 1, 2]:
+        raise ValueError(f"oriented: need one letter each of LR, PA and SI, got {code!r}")
+    start = canonical(volume)
+    order = [2 - axis for axis in axes][::-1]  # array axis of `start` for each new array axis
+    flips = tuple(slice(None, None, 1 if letter in "LPS" else -1) for letter in code[::-1])
+    corner = [0, 0, 0]
+    for source, flip in zip(order, flips, strict=True):
+        corner[source] = 0 if flip.step == 1 else start.array.shape[source] - 1
+    columns = np.asarray(start.geometry.direction)[:, axes] * [
+        1 if letter in "LPS" else -1 for letter in code
+    ]
+    array = np.transpose(start.array, order)[flips]
+    origin = start.geometry.to_world(corner)
+    geometry = Geometry(
+        shape=(array.shape[0], array.shape[1], array.shape[2]),
+        spacing_mm=(start.spacing_mm[order[0]], start.spacing_mm[order[1]], start.spacing_mm[order[2]]),
+        origin_mm=(float(origin[0]), float(origin[1]), float(origin[2])),
+        direction=tuple(map(tuple, columns.tolist())),
+    )
+    return Volume(array, geometry)
+
+
+def orientation(geometry: Geometry) -> str:
+    """The letters towards which index axes x, y, z run, nearest first of LR, PA, SI; a small `~` behind
+    oblique ones.
+    """
+    columns = np.asarray(geometry.direction)
+    order, _ = _axes(geometry)
+    letters = [""] * 3
+    for canonical_axis, array_axis in enumerate(order):
+        world = 2 - canonical_axis
+        letters[2 - array_axis] = ("LR", "PA", "SI")[world][int(columns[world, 2 - array_axis] < 0)]
+    oblique = np.abs(columns).max(axis=0).min() < 1 - 1e-6
+    return "".join(letters) + ("~" if oblique else "")
 
 
 def _axes(geometry: Geometry) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
