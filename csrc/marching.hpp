@@ -2,8 +2,10 @@
 // Lorensen, Cline 1987, "Marching cubes", SIGGRAPH; loops traced on the faces, corners that are set kept apart.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstddef>
 #include <vector>
 
 #include "grid.hpp"
@@ -42,6 +44,18 @@ namespace detail {
     return p;
 }
 
+// Where the fan over a loop of edges starts. A pentagon starts beside the middle one of its three parallel edges, a
+// hexagon at an edge that has no parallel neighbour: the surface-distance package's table, up to equal areas.
+[[nodiscard]] inline std::size_t fan_start(const std::vector<int>& loop) {
+    const std::size_t n = loop.size(), parallel = n == 5 ? 1 : 0;
+    for (std::size_t i = 0; i < n; ++i) {
+        const int axis = loop[i] % 8;
+        const bool before = loop[(i + n - 1) % n] % 8 == axis, after = loop[(i + 1) % n] % 8 == axis;
+        if (static_cast<std::size_t>(before) + static_cast<std::size_t>(after) == parallel) return i;
+    }
+    return 0;
+}
+
 [[nodiscard]] inline std::vector<Triangle> triangles_of(unsigned code) {
     std::array<int, 64> next{};
     next.fill(-1);
@@ -57,14 +71,17 @@ namespace detail {
         }
     std::vector<Triangle> triangles;
     for (std::size_t start = 0; start < next.size(); ++start) {
-        std::vector<Point> loop;
+        std::vector<int> loop;
         for (int e = static_cast<int>(start); next[static_cast<std::size_t>(e)] >= 0;) {
-            loop.push_back(edge_middle(e));
+            loop.push_back(e);
             const int following = next[static_cast<std::size_t>(e)];
             next[static_cast<std::size_t>(e)] = -1;
             e = following;
         }
-        for (std::size_t i = 1; i + 1 < loop.size(); ++i) triangles.push_back({loop[0], loop[i], loop[i + 1]});
+        if (loop.empty()) continue;
+        std::rotate(loop.begin(), loop.begin() + static_cast<std::ptrdiff_t>(fan_start(loop)), loop.end());
+        for (std::size_t i = 1; i + 1 < loop.size(); ++i)
+            triangles.push_back({edge_middle(loop[0]), edge_middle(loop[i]), edge_middle(loop[i + 1])});
     }
     return triangles;
 }

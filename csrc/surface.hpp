@@ -1,6 +1,7 @@
 // Distances from the surface of one mask to that of another, by one of three definitions of surface.
 #pragma once
 
+#include <bitset>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -40,10 +41,11 @@ struct SurfacePair {
 
 namespace detail {
 
+// A cell and its complement have one area, as in the surface-distance package: the fewer corners are kept apart.
 [[nodiscard]] inline std::array<double, 256> cell_areas(const Spacing& spacing) {
     std::array<double, 256> areas{};
     for (std::size_t code = 0; code < 256; ++code)
-        for (Triangle t : cell_surfaces().triangles[code]) {
+        for (Triangle t : cell_surfaces().triangles[std::bitset<8>(code).count() > 4 ? 255 - code : code]) {
             for (Point& p : t) p = {p[0] * spacing[0], p[1] * spacing[1], p[2] * spacing[2]};
             areas[code] += triangle_area(t);
         }
