@@ -104,19 +104,18 @@ def rms_table(run: Run) -> Grid:
 
 
 def _timed(stage: StageRecord) -> list[Record]:
-    return [
-        r
-        for r in stage.labelling
-        if r.get("manual_seconds") is not None and r.get("corrected_seconds") is not None
-    ]
+    """Records of a stage that corrected labels; by hand is None where the truth lacks the structure."""
+    return [r for r in stage.labelling if r.get("corrected_seconds") is not None and "manual_seconds" in r]
 
 
 def _seconds(records: Sequence[Record], key: str, column: str) -> Summary:
     if column != "total":
-        return summarise([r[key] for r in records if r["structure"] == column])
+        return summarise(
+            [r[key] for r in records if r["structure"] == column and r["manual_seconds"] is not None]
+        )
     totals: dict[str, float] = {}
     for record in records:
-        totals[record["kidney"]] = totals.get(record["kidney"], 0.0) + record[key]
+        totals[record["kidney"]] = totals.get(record["kidney"], 0.0) + (record[key] or 0.0)
     return summarise(list(totals.values()))
 
 

@@ -19,7 +19,7 @@ KITS_TOLERANCES_MM = {
 TOLERANCES_MM = {"nsd_1mm": 1.0, "nsd_2mm": 2.0} | {
     f"nsd_kits_{name}": tolerance for name, tolerance in KITS_TOLERANCES_MM.items()
 }
-SURFACE_DEFINITION = "surfel"
+SURFACE_DEFINITION: kernels.Definition = "surfel"
 """Surface elements at voxel corners weighted by their area, as the surface-distance package has them."""
 
 
@@ -60,7 +60,7 @@ def measure(truth: Mask, predicted: Mask, spacing_mm: Spacing, *, threads: int =
     Hausdorff), as computed by the surface-distance package.
     """
     _check(truth, predicted, spacing_mm)
-    truth, predicted = _crop_together(truth, predicted)
+    truth, predicted = crop_together(truth, predicted)
     voxel_ml = float(np.prod(spacing_mm)) / 1000
     truth_ml, predicted_ml = np.count_nonzero(truth) * voxel_ml, np.count_nonzero(predicted) * voxel_ml
     error_ml = predicted_ml - truth_ml
@@ -113,17 +113,13 @@ def _surface_metrics(
     if not (truth.any() and predicted.any()):
         nsd = 0.0 if truth.any() or predicted.any() else None
         return {**dict.fromkeys(names), **dict.fromkeys(TOLERANCES_MM, nsd)}
-    found = kernels.surface_distances(
-        truth, predicted, spacing_mm, definition=SURFACE_DEFINITION, threads=threads
-    )
-    ways = [(found.a_to_b, found.area_a), (found.b_to_a, found.area_b)]
-    distance, area = (np.concatenate(parts) for parts in zip(*ways, strict=True))
+    found = kernels.surface_distances(truth, predicted, spacing_mm, SURFACE_DEFINITION, threads=threads)
     return {
-        "hd_mm": float(distance.max()),
-        "hd95_mm": max(weighted_percentile(d, w, 95) for d, w in ways),
-        "assd_mm": float(np.average(distance, weights=area)),
-        "surface_rms_mm": float(np.sqrt(np.average(distance**2, weights=area))),
-        **{name: float(area[distance <= mm].sum() / area.sum()) for name, mm in TOLERANCES_MM.items()},
+        "hd_mm": found.hausdorff_mm(),
+        "hd95_mm": found.hausdorff_mm(95),
+        "assd_mm": found.assd_mm(),
+        "surface_rms_mm": found.rms_mm(),
+        **{name: found.nsd(tolerance_mm) for name, tolerance_mm in TOLERANCES_MM.items()},
     }
 
 
@@ -135,11 +131,13 @@ def weighted_percentile(values: np.ndarray, weights: np.ndarray, percent: float)
     return float(values[order[min(int(index), len(order) - 1)]])
 
 
-def _crop_together(a: Mask, b: Mask) -> tuple[Mask, Mask]:
-    box = kernels.bounding_box(a | b)
-    if box is None:
+def crop_together(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Views of two arrays (z, y, x) of one shape, cut to the box that holds what is not zero in either."""
+    boxes = [box for box in map(kernels.bounding_box, (a, b)) if box is not None]
+    if not boxes:
         return a[:1, :1, :1], b[:1, :1, :1]
-    window = tuple(slice(lo, hi) for lo, hi in zip(box.lo, box.hi, strict=True))
+    lo, hi = np.min([box.lo for box in boxes], axis=0), np.max([box.hi for box in boxes], axis=0)
+    window = tuple(slice(start, stop) for start, stop in zip(lo, hi, strict=True))
     return a[window], b[window]
 
 

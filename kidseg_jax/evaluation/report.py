@@ -14,3 +14,35 @@ stage_K/metrics.json, written by the stage shell (K from 1; a value that is unde
 stage_K/evidence/KIDNEY.npz, written by evidence.write_evidence: the CT and the label maps of one kidney's
 region. run.json and ledger.jsonl are shown as they are; a key that is missing is left out.
 """
+
+from pathlib import Path
+
+from kidseg_jax.evaluation.grids import to_csv, to_markdown, to_terminal
+from kidseg_jax.evaluation.records import Run, read_run
+from kidseg_jax.evaluation.tables import differences_of_setup, run_tables
+from kidseg_jax.imaging.files import write_text
+
+
+def write_tables(path: Path) -> str:
+    """Write tables.md and tables.csv of a run directory, and return the tables as text for a terminal.
+
+    Raises FileNotFoundError or ValueError as `read_run` does; then neither file is written.
+    """
+    return _write_tables(read_run(path))
+
+
+def write_report(path: Path) -> str:
+    """Write tables.md, tables.csv and report.html of a run directory; returns the tables as text for a
+    terminal.
+    """
+    run = read_run(path)
+    return _write_tables(run)
+
+
+def _write_tables(run: Run) -> str:
+    grids = run_tables(run)
+    markdown = to_markdown(grids) + "\n### Differences from the paper\n\n"
+    markdown += "".join(f"- {sentence}\n" for sentence in differences_of_setup(run))
+    write_text(run.path / "tables.md", markdown)
+    write_text(run.path / "tables.csv", to_csv(grids))
+    return to_terminal(grids)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import optimize, stats
@@ -174,13 +175,15 @@ def format_p(p: float) -> str:
 def _t_test(change: np.ndarray) -> float | None:
     if len(change) < 2 or not _spread(change):
         return 1.0 if len(change) > 1 and not change.any() else None
-    return float(stats.ttest_1samp(change, 0.0)[1])
+    result: Any = stats.ttest_1samp(change, 0.0)
+    return float(result.pvalue)
 
 
 def _wilcoxon(change: np.ndarray) -> float | None:
     if len(change) < 2:
         return None
-    return float(stats.wilcoxon(change)[1]) if change.any() else 1.0
+    result: Any = stats.wilcoxon(change) if change.any() else None
+    return 1.0 if result is None else float(result.pvalue)
 
 
 def _spread(values: np.ndarray) -> float | None:
@@ -195,7 +198,8 @@ def _root(function: Callable[[float], float]) -> float:
     high = 1.0
     while function(high) < 0:
         high *= 2
-    return float(optimize.brentq(function, 0.0, high, xtol=1e-10))  # pyright: ignore[reportArgumentType]
+    root: Any = optimize.brentq(function, 0.0, high, xtol=1e-10)
+    return float(root)
 
 
 def _array(values: Sequence[float | None]) -> np.ndarray:

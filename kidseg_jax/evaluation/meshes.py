@@ -1,0 +1,153 @@
+"""How far two surfaces lie apart, by three named measures that say from where, to what, and how sampled."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from scipy.spatial import KDTree
+
+from kidseg_jax.evaluation.metrics import weighted_percentile
+from kidseg_jax.evaluation.published import USABLE_RMS_MM
+from kidseg_jax.evaluation.surfaces import DistanceTo, Surface, refined, surface_of
+from kidseg_jax.imaging.volume import Geometry, Labels, Spacing
+
+POINTS = 17_650
+"""The paper's number of surface points."""
+LONGEST_EDGE_MM = 1.5
+"""Coarser triangles are split before sampling, so that the faces of a box are sampled too."""
+MODES = {
+    "sampled_points": "{points:,} seeded vertices of the first surface, each to the nearest vertex of the "
+    "second",
+    "points_to_triangles": "{points:,} seeded vertices of the first surface, each to the nearest place on "
+    "the second's "
+    "triangles, negative inside",
+    "area_symmetric": "every place of both surfaces, weighted by area, to the nearest place on the other's "
+    "triangles",
+}
+
+
+@dataclass(frozen=True)
+class SurfaceComparison:
+    """One measure of one pair, in mm, signed where `mode` is; None throughout where a surface is missing."""
+
+    mode: str
+    how: str
+    points: int
+    seed: int
+    rms_mm: float | None = None
+    mean_mm: float | None = None
+    mean_absolute_mm: float | None = None
+    min_mm: float | None = None
+    max_mm: float | None = None
+    p05_mm: float | None = None
+    median_mm: float | None = None
+    p95_mm: float | None = None
+    within_2mm: float | None = None
+
+
+def compare_surfaces(
+    first: Surface, second: Surface, *, points: int = POINTS, seed: int = 0
+) -> tuple[SurfaceComparison, ...]:
+    """The three measures in the order of `MODES`.
+
+    points: at most so many vertices of the first surface are drawn, without repeats. Where the second surface
+    is open the second measure is unsigned, and says so.
+    """
+    if points < 1:
+        raise ValueError(f"compare_surfaces: points must be at least 1, got {points}")
+    fine_first, fine_second = refined_once(first), refined_once(second)
+    drawn = draw_vertices(fine_first, points, seed)
+    nearest = KDTree(fine_second.vertices_mm).query(drawn)[0]
+    to_first, to_second = DistanceTo(first), DistanceTo(second)
+    sided = to_second.signed(drawn) if to_second.closed else to_second.unsigned(drawn)
+    places, areas = zip(*(quadrature(surface) for surface in (fine_first, fine_second)), strict=True)
+    both = np.concatenate([to_second.unsigned(places[0]), to_first.unsigned(places[1])])
+    open_note = "" if to_second.closed else " (unsigned: the second surface is open)"
+    return (
+        _comparison("sampled_points", seed, nearest),
+        _comparison("points_to_triangles", seed, sided, note=open_note),
+        _comparison("area_symmetric", seed, both, np.concatenate(areas)),
+    )
+
+
+def compare_kidney(
+    manual: Labels,
+    cnn: Labels,
+    corrected: Labels | None,
+    spacing_mm: Spacing,
+    *,
+    points: int = POINTS,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Figure 1 and Table 3 of the paper for one kidney: JSON-ready records, one per pair and measure.
+
+    manual, cnn, corrected: label maps (z, y, x) of one kidney on one grid; the surface is that of all
+    structures together. Pairs "manual_cnn", "cnn_corrected", "manual_corrected"; from is the first. Without
+    `corrected`, the first pair only. A pair with an empty map has None for every distance.
+    """
+    maps = {"manual": manual, "cnn": cnn} | ({} if corrected is None else {"corrected": corrected})
+    shapes = {labels.shape for labels in maps.values()}
+    if len(shapes) != 1:
+        raise ValueError(f"compare_kidney: label maps must share a shape, got {sorted(shapes)}")
+    geometry = Geometry(shape=manual.shape, spacing_mm=spacing_mm)
+    surfaces = {name: surface_of(labels > 0, geometry) for name, labels in maps.items() if labels.any()}
+    return [
+        {"pair": f"{a}_{b}", "from": a, "to": b, **asdict(comparison)}
+        for a, b in (("manual", "cnn"), ("cnn", "corrected"), ("manual", "corrected"))
+        if a in maps and b in maps
+        for comparison in _pair(surfaces.get(a), surfaces.get(b), points, seed)
+    ]
+
+
+def draw_vertices(surface: Surface, points: int, seed: int) -> np.ndarray:
+    """At most `points` distinct vertices (n, 3) in mm, drawn without repeats; all where there are fewer."""
+    vertices = np.unique(surface.vertices_mm, axis=0)
+    if len(vertices) <= points:
+        return vertices
+    chosen = np.random.default_rng(seed).choice(len(vertices), points, replace=False)
+    return vertices[np.sort(chosen)]
+
+
+def quadrature(surface: Surface) -> tuple[np.ndarray, np.ndarray]:
+    """Places (n, 3) in mm and areas (n,) in mm2: edge midpoints, which integrate squares exactly."""
+    corners = surface.corners_mm
+    midpoints = (corners + np.roll(corners, 1, axis=1)) / 2
+    return midpoints.reshape(-1, 3), np.repeat(surface.areas_mm2 / 3, 3)
+
+
+def refined_once(surface: Surface) -> Surface:
+    """The surface itself where its triangles are small enough to sample, or split where they are not."""
+    corners = surface.corners_mm
+    longest = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max()
+    return refined(surface, LONGEST_EDGE_MM) if longest > 4 * LONGEST_EDGE_MM else surface
+
+
+def _pair(
+    first: Surface | None, second: Surface | None, points: int, seed: int
+) -> Iterable[SurfaceComparison]:
+    if first is None or second is None:
+        return [SurfaceComparison(mode, how.format(points=0), 0, seed) for mode, how in MODES.items()]
+    return compare_surfaces(first, second, points=points, seed=seed)
+
+
+def _comparison(
+    mode: str, seed: int, distance: np.ndarray, area: np.ndarray | None = None, note: str = ""
+) -> SurfaceComparison:
+    weights = np.ones(len(distance)) if area is None else area
+    low, median, high = (weighted_percentile(distance, weights, percent) for percent in (5, 50, 95))
+    return SurfaceComparison(
+        mode=mode,
+        how=MODES[mode].format(points=len(distance)) + note,
+        points=len(distance),
+        seed=seed,
+        rms_mm=float(np.sqrt(np.average(distance**2, weights=weights))),
+        mean_mm=float(np.average(distance, weights=weights)),
+        mean_absolute_mm=float(np.average(np.abs(distance), weights=weights)),
+        min_mm=float(distance.min()),
+        max_mm=float(distance.max()),
+        p05_mm=low,
+        median_mm=median,
+        p95_mm=high,
+        within_2mm=float(np.average(np.abs(distance) <= USABLE_RMS_MM, weights=weights)),
+    )

@@ -1,0 +1,157 @@
+"""Surfaces in the patient's millimetres, from label maps or files, and distances to them with Open3D."""
+
+import ctypes
+import importlib
+import importlib.util
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from kidseg_jax import kernels
+from kidseg_jax.imaging.volume import Geometry, Mask
+
+if importlib.util.find_spec("open3d") is None:
+    raise ImportError("surfaces: need Open3D (pip install open3d-cpu libusb-package), which is not installed")
+
+MESH_ENDINGS = (".ply", ".stl", ".obj", ".glb", ".off")
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A triangle mesh: vertices_mm (n, 3) float64 (x, y, z) LPS; triangles (m, 3) int64, facing outward."""
+
+    vertices_mm: np.ndarray
+    triangles: np.ndarray
+
+    @property
+    def corners_mm(self) -> np.ndarray:
+        """The three corners of every triangle, (m, 3, 3)."""
+        return self.vertices_mm[self.triangles]
+
+    @property
+    def areas_mm2(self) -> np.ndarray:
+        """The area of every triangle, (m,)."""
+        a, b, c = np.moveaxis(self.corners_mm, 1, 0)
+        return np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
+
+    @property
+    def volume_ml(self) -> float:
+        """The enclosed volume of a closed surface; negative when the triangles point inward."""
+        a, b, c = np.moveaxis(self.corners_mm - self.vertices_mm.mean(0), 1, 0)
+        return float(np.einsum("ij,ij->", a, np.cross(b, c)) / 6000)
+
+    @property
+    def is_watertight(self) -> bool:
+        """True when every edge belongs to exactly two triangles that pass it in opposite directions."""
+        directed = np.concatenate([self.triangles[:, [i, (i + 1) % 3]] for i in range(3)])
+        if not len(directed):
+            return False
+        n = len(self.vertices_mm)
+        forward = np.sort(directed[:, 0] * n + directed[:, 1])
+        backward = np.sort(directed[:, 1] * n + directed[:, 0])
+        loops = (directed[:, 0] == directed[:, 1]).any()
+        return bool(not loops and (np.diff(forward) > 0).all() and np.array_equal(forward, backward))
+
+
+@cache
+def open3d() -> ModuleType:
+    """Open3D, imported so that nothing but pip is needed: its libusb comes from the package libusb-package."""
+    try:
+        path = importlib.import_module("libusb_package").get_library_path()
+        if path is not None:
+            ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
+    except ImportError:
+        pass  # a system libusb may do
+    return importlib.import_module("open3d")
+
+
+def surface_of(mask: Mask, geometry: Geometry) -> Surface:
+    """The boundary of a mask half-way between voxel centres (Open3D's flying edges), closed.
+    the border.
+
+    mask: bool (z, y, x) on `geometry`. Raises ValueError when the mask is empty or on another grid.
+    """
+    if mask.shape != geometry.shape:
+        raise ValueError(f"surface_of: mask must have the grid's shape {geometry.shape}, got {mask.shape}")
+    box = kernels.bounding_box(mask)
+    if box is None:
+        raise ValueError("surface_of: need a mask with at least one voxel, got an empty one")
+    inside = mask[tuple(slice(lo, hi) for lo, hi in zip(box.lo, box.hi, strict=True))]
+    levels = np.pad(inside, 1).astype(np.float32)
+    mesh = open3d().t.geometry.TriangleMesh.create_isosurfaces(levels, [0.5])
+    index = mesh.vertex.positions.numpy().astype(np.float64)[:, ::-1] - 1 + box.lo
+    triangles = mesh.triangle.indices.numpy().astype(np.int64)
+    surface = Surface(geometry.to_world(index), triangles)
+    return surface if surface.volume_ml > 0 else Surface(surface.vertices_mm, triangles[:, ::-1])
+
+
+def read_surface(path: Path) -> Surface:
+    """A mesh file (PLY, STL, OBJ, GLB, OFF), vertices at one place merged; taken as mm in LPS, as the file
+    cannot say.
+
+    Raises FileNotFoundError when there is none, ValueError when it holds no triangle.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such mesh file")
+    o3d = open3d()
+    with o3d.utility.VerbosityContextManager(o3d.utility.VerbosityLevel.Error):
+        mesh = o3d.io.read_triangle_mesh(str(path))
+    vertices, triangles = np.asarray(mesh.vertices), np.asarray(mesh.triangles, dtype=np.int64)
+    if not len(triangles) or not np.isfinite(vertices).all():
+        raise ValueError(f"{path}: need a mesh of finite triangles, got {len(triangles)} triangles")
+    unique, inverse = np.unique(vertices, axis=0, return_inverse=True)
+    return Surface(unique, inverse.reshape(-1)[triangles])
+
+
+def refined(surface: Surface, edge_mm: float) -> Surface:
+    """The same surface, each triangle split until its edges are at most `edge_mm` long (not stitched)."""
+    corners = surface.corners_mm
+    longest = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(1)
+    parts = np.maximum(1, np.ceil(longest / edge_mm - 1e-9)).astype(int)
+    pieces = [_split(corners[parts == k], int(k)) for k in np.unique(parts)]
+    split = np.concatenate(pieces)
+    return Surface(split.reshape(-1, 3), np.arange(3 * len(split)).reshape(-1, 3))
+
+
+class DistanceTo:
+    """Distances of points to one surface's triangles, in mm; the search tree is built once."""
+
+    def __init__(self, surface: Surface) -> None:
+        o3d = open3d()
+        self._tensor = o3d.core.Tensor
+        self._centre = surface.vertices_mm.mean(0)  # Embree works in float32
+        self._scene = o3d.t.geometry.RaycastingScene()
+        self._scene.add_triangles(
+            self._tensor((surface.vertices_mm - self._centre).astype(np.float32)),
+            self._tensor(surface.triangles.astype(np.uint32)),
+        )
+        self.closed = surface.is_watertight
+
+    def unsigned(self, points_mm: np.ndarray) -> np.ndarray:
+        """Distance of each point (n, 3) to the nearest place on a triangle, (n,) float64."""
+        return self._call(self._scene.compute_distance, points_mm)
+
+    def signed(self, points_mm: np.ndarray) -> np.ndarray:
+        """As `unsigned`, negative inside. Raises ValueError when the surface is not closed."""
+        if not self.closed:
+            raise ValueError(
+                "DistanceTo.signed: needs a watertight surface to tell inside from outside, got an open one"
+            )
+        return self._call(self._scene.compute_signed_distance, points_mm, nsamples=5)
+
+    def _call(self, function: Any, points_mm: np.ndarray, **options: Any) -> np.ndarray:
+        centred = np.ascontiguousarray(points_mm - self._centre, dtype=np.float32)
+        return function(self._tensor(centred), **options).numpy().astype(np.float64)
+
+
+def _split(corners: np.ndarray, k: int) -> np.ndarray:
+    """Each triangle (m, 3, 3) into k * k equal ones, (m * k * k, 3, 3)."""
+    up = [((i, j), (i + 1, j), (i, j + 1)) for i in range(k) for j in range(k - i)]
+    down = [((i + 1, j), (i + 1, j + 1), (i, j + 1)) for i in range(k) for j in range(k - i - 1)]
+    lattice = np.array(up + down, dtype=float) / k
+    weights = np.concatenate([1 - lattice.sum(-1, keepdims=True), lattice], axis=-1)
+    return np.einsum("ktc,mcx->mktx", weights, corners).reshape(-1, 3, 3)
