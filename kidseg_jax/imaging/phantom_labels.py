@@ -61,16 +61,17 @@ def label_kidney(
                 inside &= (aorta > 0) & ((cava > 0) | (value == ARTERY))
             part(window)[inside] = value
     _drop_islands(own, (URETER, VEIN, ARTERY), under)
+    _drop_islands(own, (PARENCHYMA, RCC), np.zeros_like(own))
     target = labels[tuple(corner)]
     np.copyto(target, own, where=(own > 0) & (target == 0))
 
 
 def _drop_islands(own: Labels, values: tuple[int, ...], under: Labels) -> None:
-    """Give back to `under` every piece of a structure below a sixth of its largest, in place."""
+    """Give back to `under` every piece of a structure below a 30th of its largest, in place."""
     for value in values:
         components = np.zeros(own.shape, np.int32)
         ndimage.label(own == value, structure=np.ones((3, 3, 3)), output=components)
         if components.max() > 1:
             size = np.bincount(np.ravel(components))[1:]
-            small = np.take(np.concatenate([[False], size < size.max() / 6]), components)
+            small = np.take(np.concatenate([[False], size < size.max() / 30]), components)
             own[small] = under[small]

@@ -34,14 +34,14 @@ def paint_organs(canvas: Canvas, body: Body, contrast: Contrast, draw: Draw, emp
 def _empty_fossa(canvas: Canvas, body: Body, draw: Draw, side: int) -> None:
     """Fat where the kidney would lie, and a bowel loop in front of it."""
     y = body.spine_y
-    centre = draw.point(side * 66, y, -5, 6)
+    centre = draw.point(side * 73, y + 10, -10, 6)
     radii = np.array([draw(24, 34), draw(20, 27), draw(38, 55)])
     window = canvas.window(centre - radii - 4, centre + radii + 4)
     wall = ring(window, body, body.half_width, body.half_depth, body.cavity_y)
     strands = FAT_HU + 5 + 9 * smooth_field(draw.rng, window, canvas.geometry.spacing_mm, 7.0)
     fossa = blob(window, centre, radii) + 5 * smooth_field(draw.rng, window, canvas.geometry.spacing_mm, 20.0)
     paint(window.hu, np.maximum(fossa, wall), strands, canvas.soft_mm)
-    top = 25 if side > 0 else -10
+    top = 25 if side > 0 else min(body.liver_low, 0) - 28
     knots = [
         draw.point(side * x, y - dy, z, 7)
         for x, dy, z in ((74, 8, top), (68, 0, top - 30), (72, 10, top - 75))
@@ -121,7 +121,7 @@ def _pancreas(canvas: Canvas, body: Body, draw: Draw) -> None:
     paint_tube(canvas, path, radii, draw(75, 115))
     loop = [(-42, 34, 18), (-52, 30, 4), (-50, 28, -28), (-30, 34, -46), (5, 38, -44), (28, 46, -22)]
     duodenum = [draw.point(x, y - dy, z, 5) for x, dy, z in loop]
-    _gut(canvas, curve(duodenum, 6), draw(9, 13), draw, draw.chance(0.3))
+    _gut(canvas, curve(duodenum, 6), draw(9, 13), draw, draw.chance(0.1))
 
 
 def _adrenals(canvas: Canvas, body: Body, draw: Draw) -> None:
@@ -149,10 +149,10 @@ def _colon(canvas: Canvas, body: Body, draw: Draw) -> None:
     drop = draw(0, 45)
     low = min(body.liver_low, -10)
     rise = [
-        (-0.78, 0.25, -150),
-        (-0.8, 0.2, low - 50),
-        (-0.72, 0.0, low - 22),
-        (-0.45, -0.6, low - 25 - drop / 2),
+        (-0.78, 0.25, low - 140),
+        (-0.8, 0.2, low - 80),
+        (-0.72, 0.0, low - 42),
+        (-0.45, -0.6, low - 36 - drop / 2),
     ]
     across = [(0.0, -0.72, -30 - drop), (0.42, -0.62, -10 - drop / 2), (0.78, 0.0, 25)]
     fall = [(0.84, 0.2, 0), (0.82, 0.32, -50), (0.8, 0.3, -135)]
