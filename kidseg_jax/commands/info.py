@@ -22,6 +22,8 @@ class Arguments:
 
     input: tyro.conf.Positional[Path]
     """A folder of cases, or one CT (a file or DICOM folder)."""
+    only_labels: bool = False
+    """The files are label maps without CTs."""
     label_map: str = "kidseg"
     """What the label values mean: kidseg, kits19, kits21, kits23, kipa22, cect, auto or a .toml file."""
 
@@ -38,7 +40,7 @@ class Row:
 def run(arguments: Arguments) -> int:
     """Print the table and the problems; 0 when every case can be used, 1 when one cannot."""
     files, labels = list_cases(arguments)
-    rows = [describe(one, labels) for one in files]
+    rows = [describe(one, labels, arguments.only_labels) for one in files]
     print(table([row.cells for row in rows]))
     for row in rows:
         for note in row.notes:
@@ -68,9 +70,9 @@ def list_cases(arguments: Arguments) -> tuple[Sequence[CaseFiles], LabelMap]:
         return [CaseFiles(name, name, image, None) for name, image in find_images(path)], labels
 
 
-def describe(files: CaseFiles, labels: LabelMap) -> Row:
+def describe(files: CaseFiles, labels: LabelMap, only_labels: bool = False) -> Row:
     """One case's row; what goes wrong while reading it is its reason to be refused."""
-    from kidseg_jax.imaging.io import hounsfield, read_with_notes
+    from kidseg_jax.imaging.io import hounsfield, read_with_notes, whole_labels
     from kidseg_jax.imaging.volume import orientation
 
     row = Row([files.name, files.patient, *[""] * (len(HEADINGS) - 2)])
@@ -81,6 +83,10 @@ def describe(files: CaseFiles, labels: LabelMap) -> Row:
         row.cells[2] = " ".join(str(n) for n in grid.shape[::-1])
         row.cells[3] = " ".join(f"{s:.3g}" for s in grid.spacing_mm[::-1])
         row.cells[4] = orientation(grid)
+        if only_labels:
+            stored = ct.with_array(whole_labels(files.image.name, ct.array))
+            _volumes(row, stored.with_array(labels.apply(files.image.name, stored.array)), labels)
+            return row
         ct = ct.with_array(hounsfield(files.image.name, ct.array))
         if files.labels is None:
             row.notes.append("no label map")
@@ -95,16 +101,14 @@ def _describe_labels(row: Row, files: CaseFiles, labels: LabelMap, ct: Volume) -
     from kidseg_jax.imaging.cohort import Case, kidney_labels, kidneys_of
     from kidseg_jax.imaging.io import read_labels
     from kidseg_jax.imaging.kidneys import split_kidneys
-    from kidseg_jax.imaging.measure import touched_faces, volumes_ml
+    from kidseg_jax.imaging.measure import touched_faces
     from kidseg_jax.imaging.volume import canonical, require_same_grid
 
     assert files.labels is not None
     stored = read_labels(files.labels)
     require_same_grid("CT and labels", ct, stored)
     drawn = stored.with_array(labels.apply(files.labels.name, stored.array))
-    for i, (name, volume) in enumerate(volumes_ml(drawn.array, drawn.spacing_mm).items()):
-        known = name in labels.structures
-        row.cells[6 + i] = f"{volume:.1f}" if known else "?"
+    _volumes(row, drawn, labels)
     kidneys = kidneys_of(Case(files.name, files.patient, ct, drawn, labels.structures))
     if not kidneys:
         raise ValueError("labels hold no parenchyma, so no kidney")
@@ -119,10 +123,17 @@ def _describe_labels(row: Row, files: CaseFiles, labels: LabelMap, ct: Volume) -
     row.cells[5] = ", ".join(sides)
 
 
+def _volumes(row: Row, drawn: Volume, labels: LabelMap) -> None:
+    """Fill in the volume of each structure, `?` where the label map cannot tell it."""
+    from kidseg_jax.imaging.measure import volumes_ml
+
+    for i, (name, volume) in enumerate(volumes_ml(drawn.array, drawn.spacing_mm).items()):
+        row.cells[6 + i] = f"{volume:.1f}" if name in labels.structures else "?"
+
+
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Rows under `HEADINGS` in columns of equal width."""
     lines = [HEADINGS, *rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(HEADINGS))]
-    return "\n".join(
-        "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    padded = ("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in lines)
+    return "\n".join(line.rstrip() for line in padded)

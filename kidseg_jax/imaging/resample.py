@@ -1,5 +1,7 @@
 """Volumes on another grid: linear for CT, nearest for labels, as ITK's interpolators do it."""
 
+from typing import Any
+
 import numpy as np
 
 from kidseg_jax.imaging.volume import Geometry, Volume
@@ -30,7 +32,8 @@ def _sampled(volume: Volume, grid: Geometry, order: int, outside: float) -> np.n
     columns = [volume.geometry.to_index(grid.to_world(unit)) - start for unit in np.eye(3)]
     matrix = np.column_stack(columns)
     array = volume.array.astype(np.float32) if order else volume.array
-    sampled = ndimage.affine_transform(array, matrix, tuple(start), grid.shape, order=order, mode="nearest")
+    offset: Any = start  # SciPy's stub knows one number only
+    sampled = ndimage.affine_transform(array, matrix, offset, grid.shape, order=order, mode="nearest")
     inside = np.ones(grid.shape, bool)
     index = np.ogrid[tuple(slice(n) for n in grid.shape)]
     for axis, size in enumerate(volume.array.shape):
