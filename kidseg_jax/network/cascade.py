@@ -159,7 +159,7 @@ def _paste(ct: Volume, side: Side, roi: Roi, scores: np.ndarray, threads: int) -
     """One kidney's logits (z, y, x, c) on its ROI, as labels on the CT's voxels that the ROI covers."""
     shape: Any = ct.array.shape
     lo, hi = roi.footprint(shape, ct.spacing_mm)
-    labels = kernels.argmax_resample(scores, *roi.target(lo, hi, ct.spacing_mm), threads=threads)
+    labels = kernels.argmax_resample(scores, *roi.target(lo, hi, ct.spacing_mm), channels_last=True, threads=threads)
     labels = clean(labels, threads)
     kidney = labels >= 4
     faces = [(0, 0, lo), (-1, 1, hi)]
