@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import tyro
 
 from kidseg_jax.imaging.files import write_text
+from kidseg_jax.imaging.volume import Volume
 
 COLUMNS = ("case", "side", "structure", "volume_ml", "incomplete")
 
@@ -68,6 +69,7 @@ def run(arguments: Arguments) -> int:
         return 0
     from kidseg_jax.network.cascade import load_models
 
+    first = read(jobs[0], arguments) if single else None  # a bad image is said before a model is loaded
     models = load_models(arguments.model)
     failures: list[str] = []
     for number, job in enumerate(jobs, 1):
@@ -75,7 +77,8 @@ def run(arguments: Arguments) -> int:
             print(f"[{number}/{len(jobs)}] {job.name}: done before")
             continue
         try:
-            print(f"[{number}/{len(jobs)}] {job.name}: {predict_case(models, job, arguments)}")
+            ct = first or read(job, arguments)
+            print(f"[{number}/{len(jobs)}] {job.name}: {predict_case(models, job, ct, arguments)}")
         except (ValueError, OSError) as error:
             if single:
                 raise
@@ -116,13 +119,19 @@ def list_jobs(arguments: Arguments) -> tuple[list[Job], bool]:
     return jobs, single
 
 
-def predict_case(models: Any, job: Job, arguments: Arguments) -> str:
+def read(job: Job, arguments: Arguments) -> Volume:
+    """The CT of a job."""
+    from kidseg_jax.imaging.io import read_ct
+
+    return read_ct(job.image, series=arguments.series, form=arguments.form)
+
+
+def predict_case(models: Any, job: Job, ct: Volume, arguments: Arguments) -> str:
     """Write what is asked for one CT; returns a line about it. Raises ValueError where no kidney is found."""
-    from kidseg_jax.imaging.io import read_ct, write_volume
+    from kidseg_jax.imaging.io import write_volume
     from kidseg_jax.imaging.preview import write_preview
     from kidseg_jax.network.cascade import predict
 
-    ct = read_ct(job.image, series=arguments.series, form=arguments.form)
     prediction = predict(models, ct, arguments.threads)
     if not prediction.kidneys or not prediction.labels.array.any():
         raise ValueError(f"{job.name}: found no kidney, no label map written")
