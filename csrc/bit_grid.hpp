@@ -5,13 +5,12 @@
 #include <vector>
 
 #include "grid.hpp"
+#include "lanes.hpp"
 
 namespace kidseg {
 
 class BitGrid {
 public:
-    using Word = std::uint64_t;
-
     BitGrid() = default;
     explicit BitGrid(const Index3& shape)
         : shape_{shape[0] + 2, shape[1] + 2, shape[2] + 2},
@@ -49,17 +48,17 @@ template <class Visit>
 void for_each_bit(const BitGrid& bits, Visit&& visit) {
     for (Index z = 0; z < bits.shape()[0]; ++z)
         for (Index y = 0; y < bits.shape()[1]; ++y) {
-            const BitGrid::Word* row = bits.row(z, y);
+            const Word* row = bits.row(z, y);
             for (Index w = 0; w < bits.words_per_row(); ++w)
-                for (BitGrid::Word word = row[w]; word != 0; word &= word - 1) visit(z, y, 64 * w + __builtin_ctzll(word));
+                for (Word word = row[w]; word != 0; word &= word - 1) visit(z, y, 64 * w + __builtin_ctzll(word));
         }
 }
 
 // Bit x of the result is bit x - 1 of the row (carried from the word before); and the other way for `shifted_down`.
-[[nodiscard]] inline BitGrid::Word shifted_up(const BitGrid::Word* row, Index w) {
+[[nodiscard]] inline Word shifted_up(const Word* row, Index w) {
     return row[w] << 1 | (w > 0 ? row[w - 1] >> 63 : 0);
 }
-[[nodiscard]] inline BitGrid::Word shifted_down(const BitGrid::Word* row, Index w, Index words) {
+[[nodiscard]] inline Word shifted_down(const Word* row, Index w, Index words) {
     return row[w] >> 1 | (w + 1 < words ? row[w + 1] << 63 : 0);
 }
 
@@ -70,11 +69,11 @@ void for_each_bit(const BitGrid& bits, Visit&& visit) {
     BitGrid border({n[0] - 2, n[1] - 2, n[2] - 2});
     for (Index z = 1; z + 1 < n[0]; ++z)
         for (Index y = 1; y + 1 < n[1]; ++y) {
-            const BitGrid::Word* here = mask.row(z, y);
-            BitGrid::Word* out = border.row(z, y);
+            const Word* here = mask.row(z, y);
+            Word* out = border.row(z, y);
             for (Index w = 0; w < words; ++w) {
                 if (here[w] == 0) continue;
-                const BitGrid::Word inside = shifted_up(here, w) & shifted_down(here, w, words) & mask.row(z, y - 1)[w] &
+                const Word inside = shifted_up(here, w) & shifted_down(here, w, words) & mask.row(z, y - 1)[w] &
                                              mask.row(z, y + 1)[w] & mask.row(z - 1, y)[w] & mask.row(z + 1, y)[w];
                 out[w] = here[w] & ~inside;
             }
@@ -89,12 +88,12 @@ void for_each_bit(const BitGrid& bits, Visit&& visit) {
     BitGrid cells({n[0] - 2, n[1] - 2, n[2] - 2});
     for (Index z = 0; z + 1 < n[0]; ++z)
         for (Index y = 0; y + 1 < n[1]; ++y) {
-            const BitGrid::Word* rows[4] = {mask.row(z, y), mask.row(z, y + 1), mask.row(z + 1, y), mask.row(z + 1, y + 1)};
-            BitGrid::Word* out = cells.row(z, y);
+            const Word* rows[4] = {mask.row(z, y), mask.row(z, y + 1), mask.row(z + 1, y), mask.row(z + 1, y + 1)};
+            Word* out = cells.row(z, y);
             for (Index w = 0; w < words; ++w) {
-                BitGrid::Word any = 0, all = ~BitGrid::Word{0};
-                for (const BitGrid::Word* row : rows) {
-                    const BitGrid::Word next = shifted_down(row, w, words);
+                Word any = 0, all = ~Word{0};
+                for (const Word* row : rows) {
+                    const Word next = shifted_down(row, w, words);
                     any |= row[w] | next;
                     all &= row[w] & next;
                 }

@@ -48,14 +48,15 @@ void fill_holes(const Grid<const T>& given, const Grid<T>& out, bool flat, int t
     const Grid<const T> in = reordered(given, axes);
     std::vector<std::uint8_t> open(static_cast<std::size_t>(holes.size()));
     const auto edge = [](Index i, Index size) { return i == 0 || i == size - 1; };
-    holes.for_each_row(
-        [&](Index z, Index y, const Run<T>& run, RunId c) {
+    holes.for_each_run(
+        1,
+        [&](Index z, Index y, const Run& run, RunId c) {
             if ((!flat && edge(z, n[0])) || edge(y, n[1]) || run.begin == 0 || run.end == n[2]) open[c] = 1;
-        },
-        1);
+        });
     std::vector<std::map<T, Index>> faces(open.size());
-    holes.for_each_row(
-        [&](Index z, Index y, const Run<T>& run, RunId c) {
+    holes.for_each_run(
+        1,
+        [&](Index z, Index y, const Run& run, RunId c) {
             if (open[c]) return;
             const auto count = [&](Index zz, Index yy, Index x) {
                 if (zz < 0 || zz >= n[0]) return;  // only where the grid is 2-D
@@ -69,8 +70,7 @@ void fill_holes(const Grid<const T>& given, const Grid<T>& out, bool flat, int t
                 count(z, y - 1, x);
                 count(z, y + 1, x);
             }
-        },
-        1);
+        });
     std::vector<T> label(open.size());
     for (std::size_t c = 0; c < open.size(); ++c) {
         Index most = 0;

@@ -36,14 +36,14 @@ struct RowOffset {
 }
 
 // Steps along x from x to the nearest set bit of a row, or more than 64 words' worth where there is none in reach.
-[[nodiscard]] inline Index steps_in_row(const BitGrid::Word* row, Index words, Index x, Index within) {
+[[nodiscard]] inline Index steps_in_row(const Word* row, Index words, Index x, Index within) {
     const Index w = x >> 6, bit = x & 63;
     Index best = within + 1;
-    if (const BitGrid::Word up = row[w] >> bit; up != 0) best = std::min<Index>(best, __builtin_ctzll(up));
+    if (const Word up = row[w] >> bit; up != 0) best = std::min<Index>(best, __builtin_ctzll(up));
     else
         for (Index v = w + 1, step = 64 - bit; v < words && step < best; ++v, step += 64)
             if (row[v] != 0) best = std::min<Index>(best, step + __builtin_ctzll(row[v]));
-    if (const BitGrid::Word down = row[w] << (63 - bit); down != 0) best = std::min<Index>(best, __builtin_clzll(down));
+    if (const Word down = row[w] << (63 - bit); down != 0) best = std::min<Index>(best, __builtin_clzll(down));
     else
         for (Index v = w - 1, step = bit + 1; v >= 0 && step < best; --v, step += 64)
             if (row[v] != 0) best = std::min<Index>(best, step + __builtin_clzll(row[v]));

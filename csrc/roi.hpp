@@ -5,29 +5,17 @@
 #include <optional>
 
 #include "grid.hpp"
+#include "isa.hpp"
 #include "runs.hpp"
 
 namespace kidseg {
 
 namespace detail {
 
-template <class T>
-[[nodiscard]] inline bool all_zero(const T* v, Index n) {
-    Index i = 0;
-    for (; i + 64 <= n; i += 64) {
-        T any{};
-        for (Index j = 0; j < 64; ++j) any = static_cast<T>(any | v[i + j]);
-        if (any != T{}) return false;
-    }
-    for (; i < n; ++i)
-        if (v[i] != T{}) return false;
-    return true;
-}
-
 // Index of the first voxel of [begin, end) that is not zero, or end.
 template <class T>
 [[nodiscard]] inline Index first_set(const T* v, Index begin, Index end) {
-    for (; begin + 64 <= end && all_zero(v + begin, 64); begin += 64) {
+    for (; begin + 64 <= end && all_equal(v + begin, T{}); begin += 64) {
     }
     while (begin < end && v[begin] == T{}) ++begin;
     return begin;
@@ -36,37 +24,38 @@ template <class T>
 // One past the last voxel of [begin, end) that is not zero, or begin.
 template <class T>
 [[nodiscard]] inline Index last_set(const T* v, Index begin, Index end) {
-    for (; end - 64 >= begin && all_zero(v + end - 64, 64); end -= 64) {
+    for (; end - 64 >= begin && all_equal(v + end - 64, T{}); end -= 64) {
     }
     while (end > begin && v[end - 1] == T{}) --end;
     return end;
 }
 
-}  // namespace detail
-
 // Tight box around the voxels that are not zero. Reads from the outside inwards and never what the box already holds.
 template <class T>
-[[nodiscard]] std::optional<Box> foreground_box(const Grid<const T>& given) {
-    const Axes axes = memory_order(given.shape, given.stride);
-    const Grid<const T> grid = reordered(given, axes);
-    if (grid.empty()) return std::nullopt;
+[[nodiscard]] inline std::optional<Box> foreground_box_in_memory_order(const Grid<const T>& grid) {
     const Index3 n = grid.shape;
     RowReader<T> row(grid);
-    const auto row_set = [&](Index z, Index y) { return !detail::all_zero(row(z, y), n[2]); };
-    const auto first_row = [&](Index z, Index begin, Index end) {
-        while (begin < end && !row_set(z, begin)) ++begin;
-        return begin;
+    const bool planes = grid.stride[2] == 1 && grid.stride[1] == n[2];
+    const auto rows_empty = [&](Index z, Index begin, Index end) {
+        if (begin >= end) return true;
+        if (planes) return all_zero(grid.row(z, begin), (end - begin) * n[2]);
+        while (begin < end && all_zero(row(z, begin), n[2])) ++begin;
+        return begin == end;
     };
     Box box{{0, n[1], n[2]}, {n[0], 0, 0}};
-    for (; box.lo[0] < n[0]; ++box.lo[0])
-        if ((box.lo[1] = first_row(box.lo[0], 0, n[1])) < n[1]) break;
+    while (box.lo[0] < n[0] && rows_empty(box.lo[0], 0, n[1])) ++box.lo[0];
     if (box.lo[0] == n[0]) return std::nullopt;
-    while (box.hi[0] > box.lo[0] + 1 && first_row(box.hi[0] - 1, 0, n[1]) == n[1]) --box.hi[0];
-    box.hi[1] = box.lo[1] + 1;
+    while (rows_empty(box.hi[0] - 1, 0, n[1])) --box.hi[0];
     for (Index z = box.lo[0]; z < box.hi[0]; ++z) {
-        box.lo[1] = first_row(z, 0, box.lo[1]);
-        for (Index y = n[1]; y > box.hi[1]; --y)
-            if (row_set(z, y - 1)) box.hi[1] = y;
+        if (!rows_empty(z, 0, box.lo[1])) {
+            box.lo[1] = 0;
+            while (all_zero(row(z, box.lo[1]), n[2])) ++box.lo[1];
+        }
+        box.hi[1] = std::max(box.hi[1], box.lo[1]);
+        if (!rows_empty(z, box.hi[1], n[1])) {
+            box.hi[1] = n[1];
+            while (all_zero(row(z, box.hi[1] - 1), n[2])) --box.hi[1];
+        }
     }
     for (Index z = box.lo[0]; z < box.hi[0]; ++z)
         for (Index y = box.lo[1]; y < box.hi[1]; ++y) {
@@ -74,7 +63,24 @@ template <class T>
             box.lo[2] = detail::first_set(v, 0, box.lo[2]);
             box.hi[2] = detail::last_set(v, box.hi[2], n[2]);
         }
-    return given_order(box, n, axes);
+    return box;
+}
+
+template <class T>
+KIDSEG_WIDE std::optional<Box> foreground_box_wide(const Grid<const T>& grid) {
+    return foreground_box_in_memory_order(grid);
+}
+
+}  // namespace detail
+
+template <class T>
+[[nodiscard]] std::optional<Box> foreground_box(const Grid<const T>& given) {
+    const Axes axes = memory_order(given.shape, given.stride);
+    const Grid<const T> grid = reordered(given, axes);
+    if (grid.empty()) return std::nullopt;
+    const auto box = has_wide() ? detail::foreground_box_wide(grid) : detail::foreground_box_in_memory_order(grid);
+    if (!box) return std::nullopt;
+    return given_order(*box, grid.shape, axes);
 }
 
 // roi = the voxels of `volume` inside `box`, `fill` where the box reaches outside. roi.shape is the box's.

@@ -1,84 +1,27 @@
-// Rows of voxels as runs: where the value changes is found 64 voxels at a time, so empty rows cost one read.
+// One row of voxels as bits and as runs of equal voxels.
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <stdexcept>
 #include <vector>
 
 #include "grid.hpp"
-
-#if defined(__SSE2__)
-#include <emmintrin.h>
-#endif
+#include "lanes.hpp"
+#include "union_find.hpp"
 
 namespace kidseg {
 
 // Voxels [begin, end) of one row, all of one value.
-template <class T>
 struct Run {
     std::uint32_t begin;
     std::uint32_t end;
-    T label;
 };
 
+// Which voxels belong to runs, and whether a change of label ends one.
 enum class RunsOf { each_label, foreground, background };
 
-namespace detail {
-
-// Bit i is set where v[i] != v[i - 1], for i in [0, 64); reads v[-1].
-template <class T>
-inline std::uint64_t changes64(const T* v) {
-    std::uint64_t bits = 0;
-#if defined(__SSE2__)
-    const auto load = [](const T* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); };
-    if constexpr (sizeof(T) == 1) {
-        const __m128i e0 = _mm_cmpeq_epi8(load(v), load(v - 1));
-        const __m128i e1 = _mm_cmpeq_epi8(load(v + 16), load(v + 15));
-        const __m128i e2 = _mm_cmpeq_epi8(load(v + 32), load(v + 31));
-        const __m128i e3 = _mm_cmpeq_epi8(load(v + 48), load(v + 47));
-        if (_mm_movemask_epi8(_mm_and_si128(_mm_and_si128(e0, e1), _mm_and_si128(e2, e3))) == 0xffff) return 0;
-        const auto lane = [](__m128i e) { return static_cast<std::uint64_t>(static_cast<unsigned>(_mm_movemask_epi8(e))); };
-        return ~(lane(e0) | lane(e1) << 16 | lane(e2) << 32 | lane(e3) << 48);
-    } else if constexpr (sizeof(T) == 2) {
-        for (int k = 0; k < 4; ++k) {
-            const T* p = v + 16 * k;
-            const __m128i e = _mm_packs_epi16(_mm_cmpeq_epi16(load(p), load(p - 1)), _mm_cmpeq_epi16(load(p + 8), load(p + 7)));
-            bits |= static_cast<std::uint64_t>(static_cast<unsigned>(_mm_movemask_epi8(e))) << (16 * k);
-        }
-        return ~bits;
-    } else if constexpr (sizeof(T) == 4) {
-        for (int k = 0; k < 4; ++k) {
-            const T* p = v + 16 * k;
-            const __m128i a = _mm_packs_epi32(_mm_cmpeq_epi32(load(p), load(p - 1)), _mm_cmpeq_epi32(load(p + 4), load(p + 3)));
-            const __m128i b = _mm_packs_epi32(_mm_cmpeq_epi32(load(p + 8), load(p + 7)), _mm_cmpeq_epi32(load(p + 12), load(p + 11)));
-            bits |= static_cast<std::uint64_t>(static_cast<unsigned>(_mm_movemask_epi8(_mm_packs_epi16(a, b)))) << (16 * k);
-        }
-        return ~bits;
-    }
-#endif
-    for (int i = 0; i < 64; ++i) bits |= static_cast<std::uint64_t>(v[i] != v[i - 1]) << i;
-    return bits;
-}
-
-}  // namespace detail
-
-// found(x) for every x in [0, n) where row[x] differs from row[x - 1]; before the row lies zero.
-template <class T, class Found>
-inline void for_each_change(const T* row, Index n, Found&& found) {
-    if (n > 0 && row[0] != T{}) found(Index{0});
-    Index x = 1;
-    for (; x + 64 <= n; x += 64) {
-        std::uint64_t bits = detail::changes64(row + x);
-        while (bits != 0) {
-            found(x + __builtin_ctzll(bits));
-            bits &= bits - 1;
-        }
-    }
-    for (; x < n; ++x)
-        if (row[x] != row[x - 1]) found(x);
-}
-
-// Reads the rows of a grid in memory order, gathering a row only where its voxels do not lie side by side.
+// Reads the rows of a grid, gathering a row only where its voxels do not lie side by side.
 template <class T>
 class RowReader {
 public:
@@ -97,31 +40,114 @@ private:
     std::vector<T> buffer_;
 };
 
-// The runs of one row, appended.
+// The bits of one row, 64 voxels a word, with an empty word on either side; meaningless where `any` is false.
 template <class T>
-void append_runs(const T* row, Index n, RunsOf which, std::vector<Run<T>>& runs) {
-    Index begin = 0;
-    T current{};
-    const auto push = [&](Index end) {
-        runs.push_back({static_cast<std::uint32_t>(begin), static_cast<std::uint32_t>(end), current});
-    };
-    if (which == RunsOf::each_label) {
-        for_each_change(row, n, [&](Index x) {
-            if (current != T{}) push(x);
-            begin = x;
-            current = row[x];
-        });
-        if (current != T{}) push(n);
-        return;
+struct RowBits {
+    explicit RowBits(Index n)
+        : inside(words_of(n)), starts(words_of(n)), ends(words_of(n)), first(words_of(n)), labels(std::size_t(n)) {}
+
+    std::vector<Word> inside;   // voxels that belong to a run
+    std::vector<Word> starts;   // first voxels of runs
+    std::vector<Word> ends;     // last voxels of runs
+    std::vector<RunId> first;   // id of the first run that starts in a word
+    std::vector<T> labels;      // of each run; zero where labels are not told apart
+    RunId first_id = 0;
+    RunId n_runs = 0;
+    bool any = false;
+    std::size_t from = 0, to = 0;  // words outside [from, to) are empty
+
+    // Id of the run that holds bit `bit` of word w.
+    [[nodiscard]] RunId id(std::size_t w, unsigned bit) const {
+        return first[w] + static_cast<RunId>(__builtin_popcountll(starts[w] & (~Word{0} >> (63 - bit)))) - 1;
     }
-    bool inside = which == RunsOf::background && n > 0;
-    for_each_change(row, n, [&](Index x) {
-        const bool now = (row[x] != T{}) == (which == RunsOf::foreground);
-        if (inside && !now && x > begin) push(x);
-        if (now && !inside) begin = x;
-        inside = now;
-    });
-    if (inside) push(n);
+
+    // `runs` has room for n; the first n_runs of them are this row's.
+    void read(const T* row, Index n, RunsOf which, RunId next_id, std::vector<Run>& runs) {
+        first_id = next_id;
+        n_runs = 0;
+        any = which == RunsOf::background ? n > 0 : !all_zero(row, n);
+        if (!any) return;
+        read_words(row, n, which);
+        list_runs(row, which, runs);
+    }
+
+private:
+    [[nodiscard]] static std::size_t words_of(Index n) { return static_cast<std::size_t>((n + 63) / 64 + 2); }
+
+    void read_words(const T* row, Index n, RunsOf which) {
+        T padded[65];
+        T before{};
+        from = inside.size();
+        to = 0;
+        for (std::size_t w = 1; w + 1 < inside.size(); ++w) {
+            const Index x = 64 * static_cast<Index>(w - 1);
+            const Word carry = inside[w - 1] >> 63;
+            const T* v = row + x;
+            const bool whole = x + 64 <= n;
+            Word in, change;
+            if (whole && all_equal(v, before)) {
+                in = (before != T{}) == (which != RunsOf::background) ? ~Word{0} : 0;
+                change = which == RunsOf::each_label ? 0 : in ^ (in << 1 | carry);
+            } else {
+                if (!whole || x == 0) {
+                    const auto m = static_cast<std::size_t>(whole ? 64 : n - x);
+                    padded[0] = before;
+                    std::memcpy(padded + 1, v, sizeof(T) * m);
+                    std::fill(padded + 1 + m, padded + 65, T{});
+                    v = padded + 1;
+                }
+                in = differs_from(v, T{});
+                if (which == RunsOf::background) in = whole ? ~in : ~in & ~(~Word{0} << (n - x));
+                change = which == RunsOf::each_label ? differs_from_before(v) : in ^ (in << 1 | carry);
+                before = v[63];
+            }
+            inside[w] = in;
+            starts[w] = in & change;
+            ends[w] = in & (change >> 1);
+            ends[w - 1] |= inside[w - 1] & (change << 63);
+            if (in != 0) {
+                from = std::min(from, w);
+                to = w + 1;
+            }
+        }
+        ends[inside.size() - 2] |= inside[inside.size() - 2] & Word{1} << 63;
+    }
+
+    void list_runs(const T* row, RunsOf which, std::vector<Run>& runs) {
+        Run* begin = runs.data();
+        Run* end = runs.data();
+        for (std::size_t w = from; w < to; ++w) {
+            const auto x = static_cast<std::uint32_t>(64 * (w - 1));
+            first[w] = first_id + static_cast<RunId>(begin - runs.data());
+            for (Word bits = starts[w]; bits != 0; bits &= bits - 1) (begin++)->begin = x + lowest_bit(bits);
+            for (Word bits = ends[w]; bits != 0; bits &= bits - 1) (end++)->end = x + lowest_bit(bits) + 1;
+        }
+        n_runs = static_cast<RunId>(begin - runs.data());
+        if (which == RunsOf::each_label)
+            for (RunId i = 0; i < n_runs; ++i) labels[i] = row[runs[i].begin];
+    }
+};
+
+// touch(run of a, run of b) for every pair of runs that share a column or, with corners, end in columns side by side.
+template <class T, class Touch>
+inline void for_each_touch(const RowBits<T>& a, const RowBits<T>& b, bool corners, Touch&& touch) {
+    const std::size_t to = std::min(a.to, b.to + 1);
+    for (std::size_t w = std::max(a.from, b.from - 1); w < to; ++w) {
+        if (a.inside[w] == 0) continue;
+        for (Word bits = a.inside[w] & b.inside[w] & (a.starts[w] | b.starts[w]); bits != 0; bits &= bits - 1) {
+            const auto i = lowest_bit(bits);
+            touch(a.id(w, i), b.id(w, i));
+        }
+        if (!corners) continue;
+        for (Word bits = a.starts[w] & (b.ends[w] << 1 | b.ends[w - 1] >> 63); bits != 0; bits &= bits - 1) {
+            const auto i = lowest_bit(bits);
+            touch(a.id(w, i), i > 0 ? b.id(w, i - 1) : b.id(w - 1, 63));
+        }
+        for (Word bits = a.ends[w] & (b.starts[w] >> 1 | b.starts[w + 1] << 63); bits != 0; bits &= bits - 1) {
+            const auto i = lowest_bit(bits);
+            touch(a.id(w, i), i < 63 ? b.id(w, i + 1) : b.id(w + 1, 0));
+        }
+    }
 }
 
 inline void require_row_length(const Index3& shape) {
