@@ -13,6 +13,7 @@ from kidseg_jax.labelling.corrected import add_version, changes, read_corrected,
 from kidseg_jax.labelling.events import LabelEvent, content_hash
 from kidseg_jax.labelling.human import check_corrected, check_one, events_to_append, recorded_labels
 from kidseg_jax.labelling.ledger import append, read_ledger
+from kidseg_jax.labelling.query import Score
 from kidseg_jax.labelling.worklist import (
     choose_blind,
     describe,
@@ -54,7 +55,7 @@ def stage(tmp_path):
             ct,
             prediction(i),
             blind=i == 2,
-            expected_s=60.0 * i if i < 2 else None,
+            score=Score(effort_s=60.0 * i) if i < 2 else None,
         )
         for i, case in enumerate(CASES)
     ]
@@ -71,6 +72,11 @@ def test_the_list_goes_to_disk_and_back_most_work_first(stage):
     assert [work.case for work in work_list.cases] == ["case_00002", "case_00001", "case_00003"]
     assert work_list.stage == 1 and work_list.model == "sha256:model"
     assert all(work.grid == GRID for work in work_list.cases)
+    assert [work.score for work in work_list.cases] == [
+        Score(effort_s=60.0),
+        Score(effort_s=0.0),
+        Score(structures=frozenset({"artery", "vein", "parenchyma"})),
+    ]
     assert {path.name for path in (stage / "to_correct").iterdir()} == {
         *(f"{case}.nii.gz" for case in CASES),
         *(f"{case}.seg.nrrd" for case in CASES[:2]),

@@ -89,8 +89,8 @@ def check_one(
 
 
 def prediction_of(to_correct: Path, work: ToCorrect) -> Volume:
-    """The prediction that a person was given, empty for a blind case; ValueError when it was changed."""
-    if work.blind:
+    """The prediction that a person was given, empty when there was none; ValueError when it was changed."""
+    if work.prediction is None:
         return Volume(np.zeros(work.grid.shape, np.uint8), work.grid)
     path = to_correct / f"{work.case}.seg.nrrd"
     labels = read_corrected(path, work.grid)
@@ -108,7 +108,7 @@ def label_events(
         LabelEvent(
             case=work.case,
             structure=change.structure,
-            origin="manual" if work.blind else "cnn_corrected",
+            origin="manual" if work.prediction is None else "cnn_corrected",
             stage=stage,
             label=case.label,
             annotator=annotator,
@@ -116,7 +116,7 @@ def label_events(
             simulated=False,
             patient=work.patient,
             parent=work.prediction,
-            model=None if work.blind else model,
+            model=None if work.prediction is None else model,
             image=work.image,
             voxels_added=change.voxels_added,
             voxels_removed=change.voxels_removed,
@@ -138,6 +138,11 @@ def events_to_append(
         if (case.work.case, work_list.stage, case.label) not in known
         for event in label_events(case, work_list.stage, work_list.model, annotator="unknown", tool="file")
     ]
+
+
+def accepted_in(chain: Chain, stage: int) -> frozenset[str]:
+    """Cases of a stage that a person has submitted through the server: unchanged labels count for them."""
+    return frozenset(e.case for e in chain.events(LabelEvent) if e.stage == stage and not e.simulated)
 
 
 def recorded_labels(corrected: Path, case: str, stage: int, grid: Geometry, chain: Chain) -> Labels:

@@ -30,6 +30,9 @@ class Score:
     """Names of the structures in its prediction (`structures_in`)."""
 
 
+UNSCORED = Score()
+
+
 def order(
     pool: Sequence[str], scores: Mapping[str, Score], strategy: Strategy, rng: np.random.Generator
 ) -> tuple[str, ...]:

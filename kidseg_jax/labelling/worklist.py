@@ -13,6 +13,7 @@ from kidseg_jax.imaging.files import write_text
 from kidseg_jax.imaging.structures import STRUCTURES
 from kidseg_jax.imaging.volume import Geometry, Volume
 from kidseg_jax.labelling.events import content_hash
+from kidseg_jax.labelling.query import UNSCORED, Score, structures_in
 
 LIST = "list.json"
 
@@ -21,8 +22,8 @@ LIST = "list.json"
 class ToCorrect:
     """One case that waits for a person.
 
-    image and prediction: content hashes. blind: the prediction is kept back and the case is labelled from
-    nothing. expected_s: how long correcting is expected to take, in s, None where it is not known.
+    image and prediction: content hashes; prediction is None where the case is labelled from nothing. blind:
+    so on purpose, the prediction is kept back. score: what `query.order` may go by.
     """
 
     case: str
@@ -31,7 +32,12 @@ class ToCorrect:
     image: str
     prediction: str | None
     blind: bool = False
-    expected_s: float | None = None
+    score: Score = UNSCORED
+
+    @property
+    def minutes(self) -> str:
+        """Expected minutes as text, empty when not known."""
+        return "" if self.score.effort_s is None else f"about {self.score.effort_s / 60:.0f} min expected"
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ def write_to_correct(
     *,
     ct_path: Path | None = None,
     blind: bool = False,
-    expected_s: float | None = None,
+    score: Score | None = None,
 ) -> ToCorrect:
     """Lay out one case for a person: CASE.nii.gz (the CT), CASE.seg.nrrd (the prediction; none when blind).
 
@@ -87,16 +93,16 @@ def write_to_correct(
         image=content_hash(ct.array),
         prediction=None if blind else content_hash(prediction.array),
         blind=blind,
-        expected_s=expected_s,
+        score=score or Score(structures=structures_in(prediction.array)),
     )
 
 
 def write_list(folder: Path, stage: int, model: str, cases: Sequence[ToCorrect]) -> WorkList:
     """Write the list of a stage, most expected work first, and ITK-SNAP's label names; opens the work."""
-    ranked = sorted(cases, key=lambda work: (-(work.expected_s or 0.0), work.case))
+    ranked = sorted(cases, key=lambda work: (-(work.score.effort_s or 0.0), work.case))
     work_list = WorkList(stage, model, tuple(ranked))
     write_text(folder / "labels.txt", snap_labels())
-    write_text(folder / LIST, json.dumps(asdict(work_list), indent=1) + "\n")
+    write_text(folder / LIST, json.dumps(asdict(work_list), indent=1, default=sorted) + "\n")
     return work_list
 
 
@@ -118,8 +124,7 @@ def describe(folder: Path, work_list: WorkList) -> str:
         f"save each as {folder.parent / 'corrected'}/CASE.seg.nrrd, then give the same command again",
     ]
     for work in work_list.cases:
-        minutes = "" if work.expected_s is None else f"  about {work.expected_s / 60:.0f} min expected"
-        lines.append(f"  {work.case}{'  blind: label from nothing' if work.blind else minutes}")
+        lines.append(f"  {work.case}  {'blind: label from nothing' if work.blind else work.minutes}".rstrip())
     return "\n".join(lines)
 
 
@@ -140,4 +145,7 @@ def _work(record: dict[str, Any]) -> ToCorrect:
         origin_mm=tuple(grid["origin_mm"]),
         direction=tuple(map(tuple, grid["direction"])),
     )
-    return ToCorrect(**{**record, "grid": geometry})
+    score = dict(record["score"])
+    if score["structures"] is not None:
+        score["structures"] = frozenset(score["structures"])
+    return ToCorrect(**{**record, "grid": geometry, "score": Score(**score)})

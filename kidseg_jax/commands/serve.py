@@ -1,0 +1,84 @@
+"""`python -m kidseg_jax serve RUN`: a run over the MONAI Label protocol."""
+
+import importlib.util
+import ipaddress
+import os
+import secrets
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Serve the cases of a run that wait for a person, for the MONAI Label extension of 3D Slicer.
+
+    Needs the extra `serve` (pip install "kidseg_jax[serve]").
+    """
+
+    run: tyro.conf.Positional[Path]
+    """Run directory, made by python -m kidseg_jax.stage --annotator human."""
+    host: str = "127.0.0.1"
+    """Address to listen on. Any other than this machine's own (127.0.0.1, ::1) needs a token."""
+    port: int = 8000
+    """Port to listen on; 0 takes a free one."""
+    token_file: Path | None = None
+    """File with the token, one line. Default: the variable KIDSEG_TOKEN, else a fresh one, printed."""
+    largest_mb: int = 1024
+    """Largest request, in MB."""
+    idle_minutes: float = 30.0
+    """Longest gap between two requests of a person that counts as work, in minutes."""
+
+
+def run(arguments: Arguments) -> int:
+    """Serve until interrupted."""
+    missing = [
+        name for name in ("starlette", "uvicorn", "multipart") if importlib.util.find_spec(name) is None
+    ]
+    if missing:
+        raise ValueError(f'serve: needs {", ".join(missing)}; install with pip install "kidseg_jax[serve]"')
+    import uvicorn
+
+    from kidseg_jax.labelling.server import make_app
+
+    if not 0 <= arguments.port < 65536:
+        raise ValueError(f"serve: --port must be 0 to 65535, got {arguments.port}")
+    token = None if is_loopback(arguments.host) else token_of(arguments.token_file)
+    app = make_app(
+        arguments.run,
+        [sys.executable, "-m", "kidseg_jax.stage", "--resume", str(arguments.run), "--accept-partial"],
+        token=token,
+        largest_bytes=arguments.largest_mb * 1_000_000,
+        idle_s=60 * arguments.idle_minutes,
+    )
+    config = uvicorn.Config(
+        app, host=arguments.host, port=arguments.port, log_level="warning", limit_concurrency=64
+    )
+    listener = config.bind_socket()
+    host, port = listener.getsockname()[:2]
+    print(f"serving {arguments.run} on http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
+    uvicorn.Server(config).run(sockets=[listener])
+    return 0
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is this machine's own; ValueError for a name other than localhost."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError as error:
+        raise ValueError(f"serve: --host must be an IP address or localhost, got {host!r}") from error
+
+
+def token_of(file: Path | None) -> str:
+    """The token that clients must show: from a file, from KIDSEG_TOKEN, or a fresh one, printed once."""
+    given = file.read_text(encoding="utf-8").strip() if file else os.environ.get("KIDSEG_TOKEN", "").strip()
+    if not given and file is None:
+        given = secrets.token_urlsafe(32)
+        print(f"token (any user name, this password): {given}", flush=True)
+    if len(given) < 16 or not given.isascii():
+        raise ValueError(f"serve: a token needs at least 16 ASCII characters, got {len(given)}")
+    return given

@@ -1,0 +1,1 @@
+"""The parts of the MONAI Label server; `labelling/server.py` puts them together."""

@@ -1,0 +1,94 @@
+"""The MONAI Label REST protocol over a run that waits for people: the application and its routes."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from kidseg_jax.labelling.rest import cases, control, store
+from kidseg_jax.labelling.rest.access import Access, TooLarge, too_large
+from kidseg_jax.labelling.rest.jobs import Jobs
+from kidseg_jax.labelling.rest.state import Endpoint, Server
+from kidseg_jax.labelling.rest.study import open_study
+
+ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
+    ("GET", "/info/", cases.info),
+    ("POST", "/activelearning/{strategy}", cases.next_sample),
+    ("POST", "/infer/{model}", cases.infer),
+    ("GET", "/datastore/", store.datastore),
+    ("PUT DELETE", "/datastore/", store.refused),
+    ("GET", "/datastore/image", store.get_image),
+    ("PUT DELETE", "/datastore/image", store.refused),
+    ("GET", "/datastore/image/info", store.image_info),
+    ("PUT", "/datastore/image/info", store.refused),
+    ("PUT", "/datastore/label", cases.save_label),
+    ("GET", "/datastore/label", store.get_label),
+    ("DELETE", "/datastore/label", store.refused),
+    ("GET", "/datastore/label/info", store.label_info),
+    ("PUT", "/datastore/label/info", store.refused),
+    ("GET", "/datastore/dataset", store.dataset),
+    ("GET POST DELETE", "/train/", control.train),
+    ("POST", "/train/{model}", control.train),
+    ("GET POST DELETE", "/batch/infer/", control.idle),
+    ("POST", "/batch/infer/{model}", control.idle),
+    ("GET POST DELETE", "/scoring/", control.idle),
+    ("POST", "/scoring/{method}", control.idle),
+    ("PUT", "/session/", control.no_session),
+    ("GET DELETE", "/session/{session}", control.no_session),
+    ("GET", "/auth/", control.auth),
+    ("POST", "/auth/token", control.auth_token),
+    ("GET", "/auth/token/valid", control.auth_valid),
+)
+
+
+def make_app(
+    run: Path,
+    train_command: Sequence[str],
+    *,
+    token: str | None = None,
+    largest_bytes: int = 1 << 30,
+    idle_s: float = 1800.0,
+) -> ASGIApp:
+    """The application that serves the newest stage of a run that waits for people.
+
+    train_command: what trains the next stage, run when a client asks for training. token: None means that
+    only this machine may ask. largest_bytes: of one request's body. idle_s: the longest gap between two
+    requests of a person that still counts as work. Raises ValueError when no stage of the run waits for
+    people.
+    """
+    open_study(run)
+    server = Server(run, Jobs(train_command), token=token, idle_s=idle_s)
+    routes = [
+        Route(path, _bound(endpoint, server), methods=methods.split()) for methods, path, endpoint in ROUTES
+    ]
+    handlers: dict[Any, Callable[[Request, Exception], Response]] = {
+        TooLarge: lambda request, error: too_large(str(error)),
+        HTTPException: _refusal,
+    }
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        yield
+        server.jobs.stop()
+
+    app = Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
+    return Access(app, token, largest_bytes)
+
+
+def _bound(endpoint: Endpoint, server: Server) -> Callable[[Request], Any]:
+    async def handle(request: Request) -> Response:
+        return await endpoint(server, request)
+
+    return handle
+
+
+def _refusal(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
