@@ -22,6 +22,8 @@ def read_nifti(path: Path, form: io_nifti.Form | None = None) -> tuple[np.ndarra
     with _alone(path) as readable:
         voxels, _ = _voxels(itk, path.name, readable, image_io)
     io_nifti.check_data(path, header, voxels)
+    if header.slope == 0 and header.intercept != 0:  # ITK adds it, the standard says to ignore both
+        voxels = voxels - header.intercept
     return voxels, grid
 
 
@@ -98,7 +100,8 @@ def _voxels(itk: Any, where: str, path: Path, image_io: Any) -> tuple[np.ndarray
         reader.Update()
     except RuntimeError as error:
         raise ValueError(f"{where}: cannot be read: {itk_reason(error)}") from error
-    return np.asarray(_Held(itk, reader.GetOutput())), image_io
+    array = np.asarray(_Held(itk, reader.GetOutput()))
+    return array.astype(np.int64) if kind in ("long", "long_long") else array, image_io
 
 
 class _Held:
@@ -120,9 +123,9 @@ def _pixel_types(itk: Any) -> dict[str, Any]:
         "short": itk.SS,
         "unsigned_int": itk.UI,
         "int": itk.SI,
-        "unsigned_long": itk.D,
+        "unsigned_long": itk.ULL,
         "long": itk.D,
-        "unsigned_long_long": itk.D,
+        "unsigned_long_long": itk.ULL,
         "long_long": itk.D,
         "float": itk.F,
         "double": itk.D,
