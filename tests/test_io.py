@@ -275,7 +275,7 @@ def test_real_files_read_as_nibabel_reads_them(shared_data):
     assert len(paths) >= 26
     for path in paths:
         held: Any = nibabel.load(path)
-        slow = np.prod(held.shape) > 80e6 or re.search("annotator-[23]|_pred_|kidney-2", path.name)
+        slow = np.prod(held.shape) > 40e6 or re.search("annotator-[23]|_pred_|kidney-2", path.name)
         if slow and "KIDSEG_ALL_DATA" not in os.environ:
             continue
         read = read_volume(path)
@@ -291,9 +291,7 @@ def test_real_files_read_as_nibabel_reads_them(shared_data):
             values, counts = np.unique(stored, return_counts=True)
             theirs = counts * float(np.prod(held.header.get_zooms())) / 1000
             np.testing.assert_allclose(ours[values.astype(int)], theirs, rtol=1e-6)
-            print(
-                path.name, dict(zip(values.astype(int).tolist(), ours.round(2).tolist(), strict=False)), "ml"
-            )
+            print(path.name, {int(v): round(float(ours[int(v)]), 2) for v in values}, "ml")
 
 
 def test_npz_needs_no_itk(tmp_path):
@@ -324,7 +322,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path):
 
 def test_the_checksum_of_a_gz_is_looked_at(tmp_path):
     """ITK's reader gives wrong voxels without a word."""
-    path = put(tmp_path / "x.nii.gz", nifti_bytes(np.tile(CT, (8, 8, 8))))
+    path = put(tmp_path / "x.nii.gz", nifti_bytes(RNG.integers(-1000, 1000, (40, 50, 60)).astype(np.int16)))
     content = bytearray(path.read_bytes())
     content[-8] ^= 1
     path.write_bytes(bytes(content))
