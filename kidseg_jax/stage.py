@@ -29,6 +29,19 @@ class Arguments:
     """Settings to start from; every one can be changed below."""
     threads: int = field(default_factory=lambda: os.cpu_count() or 1)
     """Threads of the C++ kernels and of making phantoms."""
+    annotator: Literal["simulated", "human"] = "simulated"
+    """Who corrects the predictions. human: every stage but the last stops with a list of cases in
+    stage_K/to_correct (exit code 3); the same command goes on when corrected files stand in stage_K/corrected."""
+    accept_partial: bool = False
+    """human: go on with the cases that are corrected; the others wait for the stage after."""
+    accept_unchanged: bool = False
+    """human: take corrected files that equal the prediction; without it they are refused as forgotten."""
+    blind: float = 0.0
+    """human: share of the cases, 0 to 1, that are labelled from nothing, to measure what seeing a prediction does."""
+    approver: str | None = None
+    """human: who approves what is taken in; goes to the ledger."""
+    resume: Path | None = None
+    """Go on with the run in this directory, with the settings in its run.json."""
     config: Annotated[Config, tyro.conf.arg(name="")] = PRESETS["demo"]
 
 
@@ -38,8 +51,19 @@ def run(arguments: Arguments) -> int:
 
     if arguments.threads < 1:
         raise ValueError(f"--threads: need 1 or more, got {arguments.threads}")
-    out = arguments.out or Path("runs") / arguments.preset
-    return run_loop(out, arguments.config, arguments.n, arguments.data, arguments.label_map, arguments.threads)
+    if not 0 <= arguments.blind <= 1:
+        raise ValueError(f"--blind: need 0 to 1, got {arguments.blind}")
+    out = arguments.resume or arguments.out or Path("runs") / arguments.preset
+    people = None
+    if arguments.annotator == "human":
+        from kidseg_jax.staging.people import People
+
+        people = People(
+            arguments.accept_partial, arguments.accept_unchanged, arguments.blind, arguments.approver
+        )
+    return run_loop(
+        out, arguments.config, arguments.n, arguments.data, arguments.label_map, arguments.threads, people
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,7 +73,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, preset in PRESETS.items():
         if f"--preset={name}" in given or ("--preset", name) in zip(given, given[1:], strict=False):
             default = replace(default, preset=name, config=preset)  # pyright: ignore[reportArgumentType]
+    try:
+        if resumed := _value_of("--resume", given):
+            from kidseg_jax.staging.resume import settings_of
+
+            default = replace(default, **settings_of(Path(resumed)))
+    except (ValueError, OSError) as error:
+        print(f"kidseg_jax: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
     return run_verb(Arguments, run, given, prog="python -m kidseg_jax.stage", default=default)
+
+
+def _value_of(flag: str, given: Sequence[str]) -> str | None:
+    """What follows a flag on the command line."""
+    for i, word in enumerate(given):
+        if word.startswith(f"{flag}="):
+            return word.partition("=")[2]
+        if word == flag and i + 1 < len(given):
+            return given[i + 1]
+    return None
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from kidseg_jax.imaging.structures import ARTERY, PARENCHYMA, RCC, VEIN
 from kidseg_jax.imaging.volume import Geometry, Volume
 from kidseg_jax.labelling.corrected import add_version, changes, read_corrected, versions
 from kidseg_jax.labelling.events import LabelEvent, content_hash
-from kidseg_jax.labelling.human import check_corrected, check_one, events_to_append, recorded_labels
+from kidseg_jax.labelling.human import accepted_labels, check_corrected, check_one, events_to_append
 from kidseg_jax.labelling.ledger import append, read_ledger
 from kidseg_jax.labelling.query import Score
 from kidseg_jax.labelling.worklist import (
@@ -85,6 +85,12 @@ def test_the_list_goes_to_disk_and_back_most_work_first(stage):
     }
     said = describe(stage / "to_correct", work_list)
     assert "case_00002  about 1 min" in said and "case_00003  blind" in said
+
+
+def test_no_kidney_found_is_labelled_from_nothing_and_not_blind(tmp_path):
+    ct = Volume(np.zeros(GRID.shape, np.int16), GRID)
+    work = write_to_correct(tmp_path, "a", "a", ct, ct.with_array(np.zeros(GRID.shape, np.uint8)))
+    assert work.prediction is None and not work.blind and not (tmp_path / "a.seg.nrrd").exists()
 
 
 def test_a_ct_on_disk_is_linked_to(tmp_path):
@@ -210,21 +216,19 @@ def test_the_ledger_gets_each_case_once(stage):
 
 
 def test_a_corrected_file_that_was_lost_or_changed_is_named(stage):
-    ledger, corrected = stage.parent / "ledger.jsonl", stage / "corrected"
+    corrected = stage / "corrected"
     path = corrected / "case_00001.seg.nrrd"
     write_volume(path, improved())
-    work_list = read_list(stage / "to_correct")
-    append(ledger, events_to_append(check(stage), work_list, read_ledger(ledger)))
-    arguments = (corrected, "case_00001", 1, GRID, read_ledger(ledger))
-    assert np.array_equal(recorded_labels(*arguments), improved().array)
+    arguments = (corrected, "case_00001", GRID, content_hash(improved().array))
+    assert np.array_equal(accepted_labels(*arguments).array, improved().array)
     (corrected / "case_00001.2.seg.nrrd").write_bytes(b"NRRD0004\ncut")
-    assert np.array_equal(recorded_labels(*arguments), improved().array)
+    assert np.array_equal(accepted_labels(*arguments).array, improved().array)
     path.unlink()
-    with pytest.raises(ValueError, match="no file of case_00001 holds the labels that the ledger knows"):
-        recorded_labels(*arguments)
+    with pytest.raises(ValueError, match="no file of case_00001 holds the labels that were accepted"):
+        accepted_labels(*arguments)
     write_volume(path, improved(1))
     with pytest.raises(ValueError, match="no file of case_00001"):
-        recorded_labels(*arguments)
+        accepted_labels(*arguments)
 
 
 def test_a_prediction_that_was_edited_in_place_is_named(stage):

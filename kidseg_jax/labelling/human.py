@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kidseg_jax.imaging.volume import Geometry, Labels, Volume
+from kidseg_jax.imaging.volume import Geometry, Volume
 from kidseg_jax.labelling.corrected import Change, changes, read_corrected, versions
 from kidseg_jax.labelling.events import LabelEvent, content_hash
 from kidseg_jax.labelling.ledger import Chain
@@ -145,18 +145,16 @@ def accepted_in(chain: Chain, stage: int) -> frozenset[str]:
     return frozenset(e.case for e in chain.events(LabelEvent) if e.stage == stage and not e.simulated)
 
 
-def recorded_labels(corrected: Path, case: str, stage: int, grid: Geometry, chain: Chain) -> Labels:
-    """The newest version of a case whose hash is in the ledger: what an earlier call accepted, found again.
+def accepted_labels(corrected: Path, case: str, grid: Geometry, label: str) -> Volume:
+    """The newest version of a case whose labels have this hash: what an earlier call accepted.
 
-    Versions that are broken or were changed since are passed over; ValueError names the case when none is
-    left.
+    Versions that are broken or were changed since are passed over; ValueError names the case when none is left.
     """
-    known = {e.label for e in chain.events(LabelEvent) if (e.case, e.stage) == (case, stage)}
     for path in reversed(versions(corrected, case)):
         try:
-            labels = read_corrected(path, grid).array
+            labels = read_corrected(path, grid)
         except (ValueError, OSError):
             continue
-        if content_hash(labels) in known:
+        if content_hash(labels.array) == label:
             return labels
-    raise ValueError(f"{corrected}: no file of {case} holds the labels that the ledger knows; put one back")
+    raise ValueError(f"{corrected}: no file of {case} holds the labels that were accepted; put one back")

@@ -68,8 +68,9 @@ def write_to_correct(
     blind: bool = False,
     score: Score | None = None,
 ) -> ToCorrect:
-    """Lay out one case for a person: CASE.nii.gz (the CT), CASE.seg.nrrd (the prediction; none when blind).
+    """Lay out one case for a person: CASE.nii.gz (the CT), CASE.seg.nrrd (the prediction).
 
+    There is no prediction to see for a blind case, or where no kidney was found.
     ct_path: where the CT lies already as .nii.gz; it is linked to, not copied. Files are written whole; the
     case is asked of people once `write_list` has named it.
     """
@@ -84,14 +85,15 @@ def write_to_correct(
         os.replace(temporary, image)
     else:
         write_volume(image, ct)
-    if not blind:
+    offered = not blind and bool(prediction.array.any())
+    if offered:
         write_volume(folder / f"{case}.seg.nrrd", prediction)
     return ToCorrect(
         case=case,
         patient=patient,
         grid=ct.geometry,
         image=content_hash(ct.array),
-        prediction=None if blind else content_hash(prediction.array),
+        prediction=content_hash(prediction.array) if offered else None,
         blind=blind,
         score=score or Score(structures=structures_in(prediction.array)),
     )

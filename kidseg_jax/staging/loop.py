@@ -4,23 +4,27 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
-from kidseg_jax.config import Config
+from kidseg_jax.config import AnnotatorConfig, Config
 from kidseg_jax.imaging.cohort import Case, Kidney, kidneys_of, load_cohort
 from kidseg_jax.labelling.correction import correct, manual_seconds
 from kidseg_jax.labelling.events import LabelEvent, content_hash
 from kidseg_jax.labelling.ledger import append
 from kidseg_jax.network.cascade import Models, load_models, predict, save_models
 from kidseg_jax.network.runtime import describe_device, keep_compiled
+from kidseg_jax.staging.lines import hand_lines
 from kidseg_jax.staging.learning import Evidence, StageState, run_stage
 from kidseg_jax.staging.plan import Plan, make_plan
 from kidseg_jax.staging.progress import Reporter, TrainingWatch
 from kidseg_jax.staging.rundir import RunDirectory, StageDirectory, read_json, write_json
 from kidseg_jax.staging.study import KidneyPair, labelled, merged, pair_kidneys, teach
+
+if TYPE_CHECKING:
+    from kidseg_jax.staging.people import People
 
 ANNOTATOR = "simulated annotator"
 
@@ -34,6 +38,7 @@ class Loop:
         self.cases = cases
         self.kidneys: dict[str, tuple[Kidney, ...]] = {}
         self.plan = Plan((), ())
+        self.hand: AnnotatorConfig | None = config.annotator  # who made the labels of stage 1
 
     def survey(self, reporter: Reporter) -> None:
         """Find every kidney of the cohort, and deal the patients to test set and stages."""
@@ -49,7 +54,12 @@ class Loop:
         new = self.plan.new[index - 1]
         for name in reporter.over(new, len(new), f"stage {index}: samples"):
             case = self.cases[self.index[name]]
-            labels = labelled(case) if index == 1 else self.run.stage(index - 1).read_labels("corrected", name)
+            if index == 1:
+                labels = labelled(case)
+                lines = hand_lines(case, self.kidneys[name], labels, self.hand)
+                append(self.run.ledger, lines, once=True)
+            else:
+                labels = self.run.stage(index - 1).read_labels("corrected", name)
             evidence = evidence.and_also(teach(case, labels, self.config, self.threads))
         return evidence
 
@@ -173,20 +183,38 @@ def names_of(cases: Sequence[Case]) -> tuple[str, ...]:
     return tuple(known) if known is not None else tuple(case.name for case in cases)
 
 
-def run_loop(out: Path, config: Config, n_stages: int, data: Path | None, label_map: str, threads: int) -> int:
-    """Run or go on with `n_stages` stages in the directory `out`; returns the exit code."""
+def run_loop(
+    out: Path,
+    config: Config,
+    n_stages: int,
+    data: Path | None,
+    label_map: str,
+    threads: int,
+    people: "People | None" = None,
+) -> int:
+    """Run or go on with `n_stages` stages in the directory `out`; returns the exit code.
+
+    people: who corrects; None is the simulated annotator. 3 is the code of a run that waits for people.
+    """
+    from kidseg_jax.staging.people import PeopleLoop, WaitsForPeople
+
     keep_compiled()
     run = RunDirectory(out)
     reporter = Reporter()
     began = time.monotonic()
     with reporter.shown():
         cases = load_cohort(data, label_map=label_map) if data else phantoms(config, threads, reporter)
-        run.begin(config, n_stages, data, describe_device())
-        loop = Loop(run, config, cases, n_stages, threads)
+        how = {"annotator": "human" if people else "simulated", "blind": people.blind if people else 0.0}
+        run.begin(config, n_stages, data, describe_device(), label_map=label_map, **how)
+        loop = PeopleLoop(run, config, cases, n_stages, threads, people) if people else Loop(run, config, cases, n_stages, threads)
         loop.survey(reporter)
         state = StageState()
-        for _ in range(n_stages):
-            state = loop.stage(state, reporter)
+        try:
+            for _ in range(n_stages):
+                state = loop.stage(state, reporter)
+        except WaitsForPeople as waits:
+            print(waits)
+            return 3
     return finish(run, time.monotonic() - began)
 
 

@@ -29,9 +29,10 @@ class RunDirectory:
     def stage(self, index: int) -> "StageDirectory":
         return StageDirectory(self.path / f"stage_{index}")
 
-    def begin(self, config: Config, n_stages: int, data: Path | None, device: str) -> None:
+    def begin(self, config: Config, n_stages: int, data: Path | None, device: str, **how: Any) -> None:
         """Write run.json, or check that the one that is there asks for the same run (ValueError names the first field)."""
-        asked = json.loads(json.dumps({"n": n_stages, "data": data and str(data), "config": asdict(config)}))
+        asked = {"n": n_stages, "data": data and str(data), **how, "config": asdict(config)}
+        asked = json.loads(json.dumps(asked))
         file = self.path / "run.json"
         if file.exists():
             before = read_json(file)

@@ -1,0 +1,44 @@
+"""A run's settings, read back from its run.json."""
+
+import dataclasses
+import typing
+from pathlib import Path
+from typing import Any
+
+from kidseg_jax.config import Config
+from kidseg_jax.staging.rundir import read_json
+
+
+def settings_of(run: Path) -> dict[str, Any]:
+    """The keys n, data, label_map, annotator, people and config (a `Config`) of a run.
+
+    Raises FileNotFoundError for a folder without run.json, ValueError for one that another version wrote.
+    """
+    file = run / "run.json"
+    about = read_json(file)
+    try:
+        return {
+            "n": int(about["n"]),
+            "data": Path(about["data"]) if about["data"] else None,
+            "label_map": about["label_map"],
+            "annotator": about["annotator"],
+            "blind": float(about["blind"]),
+            "config": from_json(Config, about["config"]),
+        }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{file}: cannot be gone on with: {error!r}") from error
+
+
+def from_json(kind: Any, value: Any) -> Any:
+    """A value of JSON as the type that a record declares: nested records and tuples are built again."""
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        unknown = value.keys() - hints.keys()
+        if unknown:
+            raise KeyError(*sorted(unknown))
+        return kind(**{name: from_json(hints[name], part) for name, part in value.items()})  # pyright: ignore
+    if typing.get_origin(kind) is tuple:
+        inner = typing.get_args(kind)
+        kinds = [inner[0]] * len(value) if len(inner) == 2 and inner[1] is Ellipsis else inner
+        return tuple(from_json(k, v) for k, v in zip(kinds, value, strict=True))
+    return value
