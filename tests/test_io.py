@@ -326,5 +326,5 @@ def test_the_checksum_of_a_gz_is_looked_at(tmp_path):
     content = bytearray(path.read_bytes())
     content[-8] ^= 1
     path.write_bytes(bytes(content))
-    with pytest.raises(ValueError, match="checksum"):
+    with pytest.raises(ValueError, match="gzip stream is cut or broken"):
         read_ct(path)

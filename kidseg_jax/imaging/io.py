@@ -1,7 +1,9 @@
 """Files to volumes and back: the border between (z, y, x) arrays and everybody else's formats."""
 
+import io
 import logging
 import zipfile
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -174,16 +176,18 @@ def _plain(where: str, array: np.ndarray) -> np.ndarray:
 
 
 def _read_npz(path: Path) -> tuple[np.ndarray, Grid]:
+    names = ("array", "spacing_mm", "origin_mm", "direction")
     try:
-        with np.load(path, allow_pickle=False) as held:
-            missing = {"array", "spacing_mm", "origin_mm", "direction"} - set(held.files)
+        with open(path, "rb") as stream, zipfile.ZipFile(stream) as archive:
+            missing = {f"{name}.npy" for name in names} - set(archive.namelist())
             if missing:
-                raise ValueError(f"{path.name}: lacks {', '.join(sorted(missing))}")
-            array, spacing, origin, direction = (
-                held[k] for k in ("array", "spacing_mm", "origin_mm", "direction")
-            )
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise ValueError(f"{path.name}: not a whole .npz file") from error
+                raise ValueError(f"it lacks {', '.join(sorted(name[:-4] for name in missing))}")
+            held = [np.lib.format.read_array(io.BytesIO(archive.read(f"{name}.npy"))) for name in names]
+    except (ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise ValueError(f"{path.name}: not a whole .npz file of a volume: {error}") from error
+    array, spacing, origin, direction = held
+    if any(one.dtype.kind not in "biuf" for one in held):
+        raise ValueError(f"{path.name}: array, spacing_mm, origin_mm and direction must be numbers")
     if array.ndim != 3 or spacing.shape != (3,) or origin.shape != (3,) or direction.shape != (3, 3):
         raise ValueError(f"{path.name}: need array (z, y, x), three spacings, three origins, a 3x3 direction")
     return array, grid_of(path.name, array.shape[::-1], direction * spacing[::-1], origin)

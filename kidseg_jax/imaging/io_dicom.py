@@ -7,7 +7,7 @@ this file.
 
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,13 @@ from kidseg_jax.imaging.volume import Geometry
 GAP_TOLERANCE = 0.05  # of the median distance between slices
 TILT_TOLERANCE_DEG = 0.1
 SAME_PLACE_MM = 1e-2
+TRANSFER_SYNTAX = b"\x02\x00\x10\x00UI"
+PIXEL_DATA = b"\xe0\x7f\x10\x00"
+PLAIN_SYNTAXES = {
+    b"1.2.840.10008.1.2": PIXEL_DATA,
+    b"1.2.840.10008.1.2.1": PIXEL_DATA,
+    b"1.2.840.10008.1.2.2": b"\x7f\xe0\x00\x10",
+}
 
 
 class Slice(NamedTuple):
@@ -30,6 +37,7 @@ class Slice(NamedTuple):
     modality: str
     kind: str
     sizes: tuple[int, int]
+    bits: int
     spacing_mm: tuple[float, float]
     row: tuple[float, float, float]
     column: tuple[float, float, float]
@@ -131,7 +139,7 @@ def _in_order(where: str, group: list[Slice]) -> tuple[list[Slice], Grid, list[s
             f"{where}: {len(double)} places have more than one image, first at "
             f"{along[double[0]]:.2f} mm along the normal: two phases or a repeated scan in one series"
         )
-    usual = float(np.median(gaps))
+    usual = float(gaps.min())  # half the slices may be missing, none is there twice
     odd = np.flatnonzero(np.abs(gaps - usual) > max(GAP_TOLERANCE * usual, SAME_PLACE_MM))
     if len(odd):
         ratios = gaps[odd] / usual
@@ -167,6 +175,8 @@ def _voxels(where: str, slices: list[Slice]) -> np.ndarray:
     for plane, one in zip(array, slices, strict=True):
         image_io = itk.GDCMImageIO.New()
         image_io.SetFileName(str(one.path))
+        if not _has_all_pixels(one):
+            raise ValueError(f"{where}: {one.path.name}: its pixel data is cut short")
         try:
             image_io.ReadImageInformation()
             kind = image_io.GetComponentTypeAsString(image_io.GetComponentType())
@@ -184,6 +194,26 @@ def _voxels(where: str, slices: list[Slice]) -> np.ndarray:
             pixels = np.rint(np.asarray(pixels))  # the reader, still in hand, owns the buffer
         plane[:] = pixels
     return array
+
+
+def _has_all_pixels(one: Slice) -> bool:
+    """False for plain pixel data shorter than rows x columns: GDCM fills the rest with anything."""
+    content = one.path.read_bytes()
+    at = content.find(TRANSFER_SYNTAX, 132, 1000)
+    syntax = content[at + 8 : at + 8 + int.from_bytes(content[at + 6 : at + 8], "little")].rstrip(b"\0 ")
+    if at < 0 or syntax not in PLAIN_SYNTAXES:
+        return True  # a decoder notices
+    tag, needed = PLAIN_SYNTAXES[syntax], one.sizes[0] * one.sizes[1] * one.bits // 8
+    order: Literal["little", "big"] = "little" if tag == PIXEL_DATA else "big"
+    at = content.rfind(tag)
+    while at >= 0:
+        explicit = content[at + 4 : at + 6] in (b"OW", b"OB")
+        start = at + (12 if explicit else 8)
+        length = int.from_bytes(content[start - 4 : start], order)
+        if length >= needed and start + needed <= len(content):
+            return True
+        at = content.rfind(tag, 0, at)
+    return False
 
 
 def _scan(folder: Path) -> tuple[list[Slice], Counter]:
@@ -237,6 +267,7 @@ def _slice(path: Path, image_io: Any) -> Slice | str:
             for tag in ("0020|0032", "0020|0037", "0028|0030")
         )
         sizes = (int(text("0028|0010")), int(text("0028|0011")))
+        bits = int(text("0028|0100"))
     except ValueError:
         return "images without position, orientation or spacing"
     if len(position) != 3 or len(turn) != 6 or len(spacing) != 2 or min(spacing) <= 0:
@@ -250,6 +281,7 @@ def _slice(path: Path, image_io: Any) -> Slice | str:
         modality=modality,
         kind=text("0008|0008"),
         sizes=sizes,
+        bits=bits,
         spacing_mm=(spacing[0], spacing[1]),
         row=(turn[0], turn[1], turn[2]),
         column=(turn[3], turn[4], turn[5]),

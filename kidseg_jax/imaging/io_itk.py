@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kidseg_jax.imaging import io_meta, io_nifti, io_nrrd
+from kidseg_jax.imaging import io_meta, io_nifti, io_nifti_data, io_nrrd
 from kidseg_jax.imaging.io_geometry import Grid, grid_of
 
 
@@ -20,8 +20,12 @@ def read_nifti(path: Path, form: io_nifti.Form | None = None) -> tuple[np.ndarra
     image_io = itk.NiftiImageIO.New()
     image_io.SetSFORM_Permissive(True)  # the grid is ours, checked in io_geometry
     with _alone(path) as readable:
-        voxels, _ = _voxels(itk, path.name, readable, image_io)
-    io_nifti.check_data(path, header, voxels)
+        try:
+            voxels, _ = _voxels(itk, path.name, readable, image_io)
+        except ValueError:
+            io_nifti_data.scan(path, header)  # says better what is broken
+            raise
+    io_nifti_data.check_data(path, header, voxels)
     if header.slope == 0 and header.intercept != 0:  # ITK adds it, the standard says to ignore both
         voxels = voxels - header.intercept
     return voxels, grid

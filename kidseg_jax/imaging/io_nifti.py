@@ -1,8 +1,6 @@
 """NIfTI-1 headers: what a file claims, whether that can be true, and the one grid it describes."""
 
-import gzip
 import struct
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,10 +8,10 @@ from typing import Literal
 import numpy as np
 
 from kidseg_jax.imaging.io_geometry import Grid, grid_of
+from kidseg_jax.imaging.io_nifti_data import check_length, first_bytes
 
 Form = Literal["sform", "qform", "pixdim"]
 HEADER_BYTES = 348
-MOST_GZIP_RATIO = 1032  # deflate cannot shrink more than this
 FORM_TOLERANCE_VOXELS = 0.1
 TYPES = {
     2: "u1",
@@ -70,7 +68,7 @@ def read_header(path: Path) -> Header:
         packed = stream.read(2) == b"\x1f\x8b"
     if packed and not path.name.lower().endswith(".gz"):
         raise ValueError(f"{where}: holds gzip data, need the ending .nii.gz")
-    raw = _first_bytes(path, packed)
+    raw = first_bytes(path, HEADER_BYTES, packed)
     if len(raw) < HEADER_BYTES:
         raise ValueError(f"{where}: not a NIfTI file, need a header of {HEADER_BYTES} bytes, got {len(raw)}")
     order = next((o for o in "<>" if struct.unpack_from(o + "i", raw)[0] == HEADER_BYTES), None)
@@ -78,7 +76,7 @@ def read_header(path: Path) -> Header:
         second = any(struct.unpack_from(o + "i", raw)[0] == 540 for o in "<>")
         raise ValueError(f"{where}: not a NIfTI-1 file" + (", NIfTI-2 is not read" if second else ""))
     header = _parse(where, raw, order)
-    _check_length(path, header, packed)
+    check_length(path, header, packed)
     return header
 
 
@@ -209,71 +207,6 @@ def _parse(where: str, raw: bytes, order: str) -> Header:
         q_offset=floats(268, 3),
         s_rows=floats(280, 12),
     )
-
-
-def _first_bytes(path: Path, packed: bool) -> bytes:
-    try:
-        with gzip.open(path, "rb") if packed else open(path, "rb") as stream:
-            return stream.read(HEADER_BYTES)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path.name}: the gzip stream is broken: {error}") from error
-
-
-def _check_length(path: Path, header: Header, packed: bool) -> None:
-    """Raises unless the file holds every byte its header claims; looks at the gzip trailer only."""
-    needed = header.data_offset + int(np.prod([int(n) for n in header.sizes])) * header.dtype.itemsize
-    size = path.stat().st_size
-    if not packed:
-        if size < needed:
-            raise ValueError(f"{path.name}: cut short: the header claims {needed} bytes, the file has {size}")
-        return
-    if needed > size * MOST_GZIP_RATIO:
-        raise ValueError(
-            f"{path.name}: the header claims {needed} bytes, which {size} packed bytes cannot hold"
-        )
-    with open(path, "rb") as stream:
-        stream.seek(-4, 2)
-        unpacked = struct.unpack("<I", stream.read(4))[0]
-    if unpacked == needed % 2**32:
-        return
-    unpacked = _unpacked_size(path)
-    if unpacked < needed:
-        raise ValueError(f"{path.name}: cut short: the header claims {needed} bytes, unpacked are {unpacked}")
-
-
-def check_data(path: Path, header: Header, voxels: np.ndarray) -> None:
-    """Raises ValueError unless the voxels of a gzip file are what was packed: ITK itself does not look at the
-    checksum.
-
-    Voxels that still are the stored bytes are summed as they are; others cost a second unpacking.
-    """
-    with open(path, "rb") as stream:
-        if stream.read(2) != b"\x1f\x8b":
-            return
-        stream.seek(-8, 2)
-        expected, unpacked = struct.unpack("<2I", stream.read(8))
-    stored = voxels.dtype == header.dtype and header.dtype.isnative and not header.scaled
-    if stored and unpacked == (header.data_offset + voxels.nbytes) % 2**32 and voxels.flags.c_contiguous:
-        with gzip.open(path, "rb") as stream:
-            checksum = zlib.crc32(stream.read(header.data_offset))
-        if zlib.crc32(voxels.data.cast("B"), checksum) != expected:
-            raise ValueError(f"{path.name}: the gzip stream is broken: its checksum does not match")
-        return
-    _unpacked_size(path)
-
-
-def _unpacked_size(path: Path) -> int:
-    """The length of a gzip stream of several members or with trailing bytes, counted."""
-    total = 0
-    try:
-        with gzip.open(path, "rb") as stream:
-            while block := stream.read(1 << 22):
-                total += len(block)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(
-            f"{path.name}: the gzip stream is cut or broken after {total} bytes: {error}"
-        ) from error
-    return total
 
 
 def _text(values: np.ndarray) -> str:

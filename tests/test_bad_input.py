@@ -1,0 +1,89 @@
+"""Broken, impossible and foreign input: each ends in one clear line, exit code 2, and no file."""
+
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from bad_input import BAD, Bad
+from dicom_files import CANARIES
+
+from kidseg_jax.__main__ import main
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() or p.is_symlink())
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_one_line_exit_2_no_file(name, tmp_path, capfd):
+    bad: Bad = BAD[name]
+    (tmp_path / "given").mkdir()
+    arguments = bad.make(tmp_path / "given")
+    before = files_in(tmp_path)
+    code = main([*arguments, "--out", str(tmp_path / "out")] if "--out" not in arguments else arguments)
+    output, said = capfd.readouterr()
+    assert said.count("\n") == 1, said
+    assert said.startswith("kidseg_jax: ")
+    assert bad.says in said
+    assert code == 2
+    assert files_in(tmp_path) == before
+    assert not [word for word in CANARIES if word in said + output]
+
+
+def test_there_are_at_least_sixty():
+    assert len(BAD) >= 60
+
+
+@pytest.mark.parametrize(
+    "name", ["gz_cut_mid_stream", "text_named_nii_gz", "dims_claim_terabytes", "missing_file"]
+)
+def test_a_real_process_says_the_same(name, tmp_path):
+    arguments = BAD[name].make(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "kidseg_jax", *arguments, "--out", str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert BAD[name].says in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Callable[[int], None]]:
+    """Files may not grow past a size: what a full disk or a quota does to a write."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("to", ["nifti", "nrrd", "seg.nrrd", "itksnap", "kits", "bids", "ply"])
+def test_a_full_disk_leaves_no_partial_file(to, tmp_path, capfd, small_disk):
+    from bad_input import labels_file
+
+    path = labels_file(tmp_path, noise=True)
+    small_disk(300)
+    code = main(["export", str(path), "--to", to, "--out", str(tmp_path / "out")])
+    small_disk(resource.RLIM_INFINITY)
+    _, said = capfd.readouterr()
+    assert code == 2
+    assert said.count("\n") == 1
+    assert "too large" in said
+    assert files_in(tmp_path) == [path.name]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder(tmp_path, capfd):
+    from bad_input import labels_file
+
+    path = labels_file(tmp_path)
+    (tmp_path / "out").mkdir(mode=0o500)
+    assert main(["export", str(path), "--to", "nifti", "--out", str(tmp_path / "out")]) == 2
+    assert "Permission denied" in capfd.readouterr().err
