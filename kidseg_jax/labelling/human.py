@@ -148,7 +148,7 @@ def accepted_in(chain: Chain, stage: int) -> frozenset[str]:
 def accepted_labels(corrected: Path, case: str, grid: Geometry, label: str) -> Volume:
     """The newest version of a case whose labels have this hash: what an earlier call accepted.
 
-    Versions that are broken or were changed since are passed over; ValueError names the case when none is left.
+    Versions that are broken or were changed since are passed over; ValueError when none is left.
     """
     for path in reversed(versions(corrected, case)):
         try:

@@ -81,7 +81,7 @@ class PeopleLoop(Loop):
         return super().stage(state, reporter)
 
     def accept(self, index: int) -> None:
-        """Take in what people corrected after stage `index`; what is accepted once is what every later call uses.
+        """Take in what people corrected after stage `index`; what is accepted is used by every later call.
 
         Cases that are left out stay in the plan for the stage after.
         """
@@ -108,7 +108,7 @@ class PeopleLoop(Loop):
         self.plan = replace(self.plan, new=tuple(new))
 
     def evidence(self, index: int, reporter: Reporter) -> Evidence:
-        """What the new cases of stage `index` teach: hand labels in stage 1, people's corrections after it."""
+        """What the new cases of stage `index` teach: hand labels in stage 1, corrected ones after it."""
         if index == 1:
             return super().evidence(index, reporter)
         folder = self.run.stage(index - 1).path
@@ -173,7 +173,7 @@ class PeopleLoop(Loop):
 def people_plan(
     labelled_kidneys: Sequence[Kidney], unlabelled: dict[str, str], n_stages: int, seed: int
 ) -> Plan:
-    """A fifth of the labelled kidneys for testing, the rest for stage 1, the cases without labels for later stages.
+    """A fifth of the labelled kidneys for testing, the rest for stage 1, the cases without labels after it.
 
     unlabelled: patient of each case name. Patients stay on one side: cases of test patients are left out.
     Raises ValueError when fewer than two patients have labels or a later stage would get no case.
@@ -183,23 +183,18 @@ def people_plan(
         of_patient.setdefault(kidney.patient, []).append(kidney)
     patients = sorted(of_patient)
     if len(patients) < 2:
-        raise ValueError(
-            f"people_plan: need labelled cases of 2 patients or more to start with, got {len(patients)}"
-        )
+        raise ValueError(f"people_plan: need labelled cases of 2 patients or more, got {len(patients)}")
     wanted = max(1, round(TEST_SHARE * len(labelled_kidneys)))
     test: set[str] = set()
     for i in np.random.default_rng(seed).permutation(len(patients)).tolist():
-        tested = sum(len(of_patient[patient]) for patient in test)
-        if tested < wanted and len(test) < len(patients) - 1:
+        if sum(len(of_patient[patient]) for patient in test) < wanted and len(test) < len(patients) - 1:
             test.add(patients[i])
     pool = [case for case, patient in unlabelled.items() if patient not in test]
     if len(pool) < n_stages - 1:
         raise ValueError(
             f"people_plan: {n_stages} stages need {n_stages - 1} cases without labels, got {len(pool)}"
         )
-    sides = [
-        sorted({k.case for k in labelled_kidneys if (k.patient in test) == tested})
-        for tested in (True, False)
-    ]
+    tested = tuple(sorted({k.case for k in labelled_kidneys if k.patient in test}))
+    first = tuple(sorted({k.case for k in labelled_kidneys if k.patient not in test}))
     later = [tuple(map(str, part)) for part in np.array_split(pool, n_stages - 1)] if n_stages > 1 else []
-    return Plan(tuple(sides[0]), (tuple(sides[1]), *later))
+    return Plan(tested, (first, *later))

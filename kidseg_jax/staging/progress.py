@@ -1,5 +1,6 @@
 """What a person at a terminal sees of a run, and the checkpoints that let it go on after a kill."""
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -18,12 +19,13 @@ STEPS_A_CHECKPOINT = 100
 
 
 class Reporter:
-    """Progress bars with the time left on a terminal, silence elsewhere."""
+    """Progress bars with the time left on a terminal; elsewhere lines where KIDSEG_PROGRESS=lines, else silence."""
 
     def __init__(self) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
         console = Console(file=sys.stderr)
+        self.says_lines = os.environ.get("KIDSEG_PROGRESS") == "lines"
         self.bars = Progress(*columns, *times, console=console, disable=not console.is_terminal)
 
     @contextmanager
@@ -33,7 +35,13 @@ class Reporter:
 
     def over(self, items: Iterable[T], total: int, what: str) -> Iterator[T]:
         """The items, with a bar that moves as they are taken."""
+        self.say(f"{what}: {total}")
         yield from self.bars.track(items, total=total, description=what)
+
+    def say(self, line: str) -> None:
+        """One line for whoever reads the output of this process."""
+        if self.says_lines:
+            print(line, flush=True)
 
 
 class TrainingWatch:
@@ -68,6 +76,7 @@ class TrainingWatch:
                 old.unlink()
         if done % 20 == 0:
             self.losses.append((role, done, float(loss)))  # pyright: ignore[reportArgumentType]
+            self.reporter.say(f"stage {self.stage}: {role} network, step {done} of {total}, loss {self.losses[-1][2]:.3f}")
 
     def clear(self) -> None:
         """Drop the checkpoints of a stage whose networks are saved."""

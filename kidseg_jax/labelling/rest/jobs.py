@@ -1,5 +1,6 @@
 """One long command at a time, run beside the server, with its last lines as progress."""
 
+import os
 import subprocess
 import threading
 import time
@@ -25,6 +26,7 @@ class Job:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
+            env={**os.environ, "KIDSEG_PROGRESS": "lines"},
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
