@@ -67,9 +67,9 @@ def run(arguments: Arguments) -> int:
     if all(job.done for job in jobs) and not arguments.overwrite:
         print(f"done before: {len(jobs)} of {len(jobs)} (--overwrite predicts again)")
         return 0
+    first = read(jobs[0], arguments) if single else None  # a bad image is said before JAX is loaded
     from kidseg_jax.network.cascade import load_models
 
-    first = read(jobs[0], arguments) if single else None  # a bad image is said before a model is loaded
     models = load_models(arguments.model)
     failures: list[str] = []
     for number, job in enumerate(jobs, 1):

@@ -7,41 +7,17 @@ this file.
 
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from kidseg_jax.imaging.io_dicom_slices import Slice, has_all_pixels, scan
 from kidseg_jax.imaging.io_geometry import Grid, grid_of
+from kidseg_jax.imaging.io_itk import itk_reason, quiet_itk
 from kidseg_jax.imaging.volume import Geometry
 
-GAP_TOLERANCE = 0.05  # of the median distance between slices
+GAP_TOLERANCE = 0.05  # of the usual distance between slices
 TILT_TOLERANCE_DEG = 0.1
 SAME_PLACE_MM = 1e-2
-TRANSFER_SYNTAX = b"\x02\x00\x10\x00UI"
-PIXEL_DATA = b"\xe0\x7f\x10\x00"
-PLAIN_SYNTAXES = {
-    b"1.2.840.10008.1.2": PIXEL_DATA,
-    b"1.2.840.10008.1.2.1": PIXEL_DATA,
-    b"1.2.840.10008.1.2.2": b"\x7f\xe0\x00\x10",
-}
-
-
-class Slice(NamedTuple):
-    """One image of a series: where it lies (LPS, mm) and what tells it from the others."""
-
-    path: Path
-    uid: str
-    series_uid: str
-    series_number: str
-    acquisition: str
-    modality: str
-    kind: str
-    sizes: tuple[int, int]
-    bits: int
-    spacing_mm: tuple[float, float]
-    row: tuple[float, float, float]
-    column: tuple[float, float, float]
-    origin_mm: tuple[float, float, float]
 
 
 def read_series(folder: Path, series: str | None = None) -> tuple[np.ndarray, Grid]:
@@ -85,7 +61,7 @@ def list_series(folder: Path) -> tuple[dict[str, list[Slice]], list[str]]:
     several images at one place is split by acquisition number, `NUMBER/ACQUISITION`, where that makes every
     place single.
     """
-    slices, left_out = _scan(folder)
+    slices, left_out = scan(folder)
     groups: dict[tuple, list[Slice]] = defaultdict(list)
     for one in slices:
         groups[one.series_uid, one.sizes, tuple(np.round(one.row + one.column, 3))].append(one)
@@ -166,8 +142,6 @@ def _in_order(where: str, group: list[Slice]) -> tuple[list[Slice], Grid, list[s
 
 
 def _voxels(where: str, slices: list[Slice]) -> np.ndarray:
-    from kidseg_jax.imaging.io_itk import itk_reason, quiet_itk
-
     itk = quiet_itk()
     rows, columns = slices[0].sizes
     array = np.empty((len(slices), rows, columns), np.int16)
@@ -175,7 +149,7 @@ def _voxels(where: str, slices: list[Slice]) -> np.ndarray:
     for plane, one in zip(array, slices, strict=True):
         image_io = itk.GDCMImageIO.New()
         image_io.SetFileName(str(one.path))
-        if not _has_all_pixels(one):
+        if not has_all_pixels(one):
             raise ValueError(f"{where}: {one.path.name}: its pixel data is cut short")
         try:
             image_io.ReadImageInformation()
@@ -194,99 +168,6 @@ def _voxels(where: str, slices: list[Slice]) -> np.ndarray:
             pixels = np.rint(np.asarray(pixels))  # the reader, still in hand, owns the buffer
         plane[:] = pixels
     return array
-
-
-def _has_all_pixels(one: Slice) -> bool:
-    """False for plain pixel data shorter than rows x columns: GDCM fills the rest with anything."""
-    content = one.path.read_bytes()
-    at = content.find(TRANSFER_SYNTAX, 132, 1000)
-    syntax = content[at + 8 : at + 8 + int.from_bytes(content[at + 6 : at + 8], "little")].rstrip(b"\0 ")
-    if at < 0 or syntax not in PLAIN_SYNTAXES:
-        return True  # a decoder notices
-    tag, needed = PLAIN_SYNTAXES[syntax], one.sizes[0] * one.sizes[1] * one.bits // 8
-    order: Literal["little", "big"] = "little" if tag == PIXEL_DATA else "big"
-    at = content.rfind(tag)
-    while at >= 0:
-        explicit = content[at + 4 : at + 6] in (b"OW", b"OB")
-        start = at + (12 if explicit else 8)
-        length = int.from_bytes(content[start - 4 : start], order)
-        if length >= needed and start + needed <= len(content):
-            return True
-        at = content.rfind(tag, 0, at)
-    return False
-
-
-def _scan(folder: Path) -> tuple[list[Slice], Counter]:
-    """Every CT image of a folder, and what else was there, counted by kind."""
-    from kidseg_jax.imaging.io_itk import quiet_itk
-
-    itk = quiet_itk()
-    slices, left_out = [], Counter()
-    paths = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
-    for path in paths:
-        if path.name.upper() == "DICOMDIR":
-            continue
-        image_io = itk.GDCMImageIO.New()
-        if not image_io.CanReadFile(str(path)):
-            left_out["files that are not DICOM"] += 1
-            continue
-        image_io.SetFileName(str(path))
-        image_io.LoadPrivateTagsOff()
-        try:
-            image_io.ReadImageInformation()
-        except RuntimeError:
-            left_out["DICOM files that cannot be read"] += 1
-            continue
-        one = _slice(path, image_io)
-        if isinstance(one, str):
-            left_out[one] += 1
-        else:
-            slices.append(one)
-    return slices, left_out
-
-
-def _slice(path: Path, image_io: Any) -> Slice | str:
-    """One image's place, or what it is instead."""
-    held = image_io.GetMetaDataDictionary()
-
-    def text(tag: str) -> str:
-        return str(held[tag]).strip().strip("\0").strip() if held.HasKey(tag) else ""
-
-    modality = text("0008|0060")
-    if modality != "CT":
-        return f"objects of modality {modality or '(none)'}"
-    if "LOCALIZER" in text("0008|0008").upper():
-        return "localisers"
-    if int(text("0028|0008") or 1) > 1:
-        return "multi-frame objects (convert them to single frames)"
-    if image_io.GetNumberOfComponents() != 1:
-        return "colour images"
-    try:
-        position, turn, spacing = (
-            tuple(float(word) for word in text(tag).split("\\"))
-            for tag in ("0020|0032", "0020|0037", "0028|0030")
-        )
-        sizes = (int(text("0028|0010")), int(text("0028|0011")))
-        bits = int(text("0028|0100"))
-    except ValueError:
-        return "images without position, orientation or spacing"
-    if len(position) != 3 or len(turn) != 6 or len(spacing) != 2 or min(spacing) <= 0:
-        return "images without position, orientation or spacing"
-    return Slice(
-        path=path,
-        uid=text("0008|0018"),
-        series_uid=text("0020|000e"),
-        series_number=text("0020|0011"),
-        acquisition=text("0020|0012"),
-        modality=modality,
-        kind=text("0008|0008"),
-        sizes=sizes,
-        bits=bits,
-        spacing_mm=(spacing[0], spacing[1]),
-        row=(turn[0], turn[1], turn[2]),
-        column=(turn[3], turn[4], turn[5]),
-        origin_mm=(position[0], position[1], position[2]),
-    )
 
 
 def _about(slices: list[Slice]) -> str:

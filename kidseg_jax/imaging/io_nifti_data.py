@@ -80,7 +80,7 @@ def check_data(path: Path, header: Stored, voxels: np.ndarray) -> None:
 
 
 def scan(path: Path, header: Stored) -> None:
-    """Read a file to its end; ValueError where it breaks, is short, or holds floating point that is no number."""
+    """Read a file to its end; ValueError where it breaks, is short, or holds floats that are no numbers."""
     needed = math.prod(header.sizes) * header.dtype.itemsize
     total, bad = 0, 0
     try:
