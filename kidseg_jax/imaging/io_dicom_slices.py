@@ -1,4 +1,4 @@
-"""The images of a DICOM folder: where each lies, what tells it from others, and whether its pixels are all there.
+"""The images of a DICOM folder: where each lies, what tells it from others, whether its pixels are there.
 
 Of a header only geometry, pixel format, UIDs and the numbers that tell series apart are read.
 """
