@@ -25,8 +25,14 @@ public:
             for (Index y = 0; y < n[1]; ++y) {
                 const T* in = mask.row(z + box.lo[0], y + box.lo[1]) + box.lo[2] * mask.stride[2];
                 Word* out = row(z + 1, y + 1);
-                for (Index x = 0; x < n[2]; ++x)
-                    out[(x + 1) >> 6] |= Word{in[x * mask.stride[2]] != T{}} << ((x + 1) & 63);
+                Index x = 0;
+                if (mask.stride[2] == 1)
+                    for (; x + 64 <= n[2]; x += 64) {
+                        const Word bits = differs_from(in + x, T{});
+                        out[x >> 6] |= bits << 1;
+                        out[(x >> 6) + 1] |= bits >> 63;
+                    }
+                for (; x < n[2]; ++x) out[(x + 1) >> 6] |= Word{in[x * mask.stride[2]] != T{}} << ((x + 1) & 63);
             }
     }
 
@@ -105,10 +111,13 @@ void for_each_bit(const BitGrid& bits, Visit&& visit) {
 
 // Which of the eight corners of a cell are set: bit 4 dz + 2 dy + dx.
 [[nodiscard]] inline unsigned cell_code(const BitGrid& mask, Index z, Index y, Index x) {
-    unsigned code = 0;
-    for (unsigned c = 0; c < 8; ++c)
-        code |= static_cast<unsigned>(mask.test(z + (c >> 2), y + (c >> 1 & 1), x + (c & 1))) << c;
-    return code;
+    const Index w = x >> 6, bit = x & 63;
+    const auto two = [&](Index zz, Index yy) {
+        const Word* row = mask.row(zz, yy) + w;
+        const Word pair = bit < 63 ? row[0] >> bit : row[0] >> 63 | row[1] << 1;
+        return static_cast<unsigned>(pair & 3);
+    };
+    return two(z, y) | two(z, y + 1) << 2 | two(z + 1, y) << 4 | two(z + 1, y + 1) << 6;
 }
 
 }  // namespace kidseg

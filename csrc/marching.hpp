@@ -1,11 +1,13 @@
 // Triangles of the surface between set and unset corners of a cell, through the middles of its edges.
-// Lorensen, Cline 1987, "Marching cubes", SIGGRAPH; loops traced on the faces, corners that are set kept apart.
+// Lorensen, Cline 1987, "Marching cubes", SIGGRAPH: the kind of corner that is fewer is kept apart on every face.
 #pragma once
 
+#include <algorithm>
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <utility>
 #include <vector>
 
 #include "grid.hpp"
@@ -14,6 +16,16 @@ namespace kidseg {
 
 using Point = std::array<double, 3>;  // (z, y, x) mm
 using Triangle = std::array<Point, 3>;
+
+[[nodiscard]] inline double triangle_area(const Triangle& t) {
+    Point u{}, v{};
+    for (std::size_t i = 0; i < 3; ++i) {
+        u[i] = t[1][i] - t[0][i];
+        v[i] = t[2][i] - t[0][i];
+    }
+    const double a = u[1] * v[2] - u[2] * v[1], b = u[2] * v[0] - u[0] * v[2], c = u[0] * v[1] - u[1] * v[0];
+    return 0.5 * std::sqrt(a * a + b * b + c * c);
+}
 
 // triangles[code]: corners of each triangle in cell units (0, 0.5, 1), turned so that normals point outwards.
 struct CellSurfaces {
@@ -56,6 +68,27 @@ namespace detail {
     return 0;
 }
 
+// A loop cut into triangles that share one corner: the first corner that gives the largest area.
+[[nodiscard]] inline std::vector<Triangle> largest_fan(const std::vector<Point>& loop) {
+    const std::size_t n = loop.size();
+    std::vector<Triangle> best;
+    double most = 0;
+    for (std::size_t k = 0; k < n; ++k) {
+        std::vector<Triangle> fan;
+        double area = 0;
+        for (std::size_t i = 1; i + 1 < n; ++i) {
+            fan.push_back({loop[k], loop[(k + i) % n], loop[(k + i + 1) % n]});
+            area += triangle_area(fan.back());
+        }
+        if (area > most + 1e-9) {
+            most = area;
+            best = std::move(fan);
+        }
+    }
+    return best;
+}
+
+// For at most four set corners; each loop runs through the faces so that set corners stay apart.
 [[nodiscard]] inline std::vector<Triangle> triangles_of(unsigned code) {
     std::array<int, 64> next{};
     next.fill(-1);
@@ -71,17 +104,14 @@ namespace detail {
         }
     std::vector<Triangle> triangles;
     for (std::size_t start = 0; start < next.size(); ++start) {
-        std::vector<int> loop;
-        for (int e = static_cast<int>(start); next[static_cast<std::size_t>(e)] >= 0;) {
-            loop.push_back(e);
-            const int following = next[static_cast<std::size_t>(e)];
-            next[static_cast<std::size_t>(e)] = -1;
-            e = following;
+        std::vector<Point> loop;
+        for (std::size_t e = start; next[e] >= 0;) {
+            loop.push_back(edge_middle(static_cast<int>(e)));
+            e = static_cast<std::size_t>(std::exchange(next[e], -1));
         }
         if (loop.empty()) continue;
-        std::rotate(loop.begin(), loop.begin() + static_cast<std::ptrdiff_t>(fan_start(loop)), loop.end());
-        for (std::size_t i = 1; i + 1 < loop.size(); ++i)
-            triangles.push_back({edge_middle(loop[0]), edge_middle(loop[i]), edge_middle(loop[i + 1])});
+        const auto best = largest_fan(loop);
+        triangles.insert(triangles.end(), best.begin(), best.end());
     }
     return triangles;
 }
@@ -91,20 +121,15 @@ namespace detail {
 [[nodiscard]] inline const CellSurfaces& cell_surfaces() {
     static const CellSurfaces table = [] {
         CellSurfaces t;
-        for (unsigned code = 0; code < 256; ++code) t.triangles[code] = detail::triangles_of(code);
+        for (unsigned code = 0; code < 256; ++code) {
+            const bool few = __builtin_popcount(code) <= 4;
+            t.triangles[code] = detail::triangles_of(few ? code : 255 - code);
+            if (!few)
+                for (Triangle& triangle : t.triangles[code]) std::swap(triangle[1], triangle[2]);
+        }
         return t;
     }();
     return table;
-}
-
-[[nodiscard]] inline double triangle_area(const Triangle& t) {
-    Point u{}, v{};
-    for (std::size_t i = 0; i < 3; ++i) {
-        u[i] = t[1][i] - t[0][i];
-        v[i] = t[2][i] - t[0][i];
-    }
-    const double a = u[1] * v[2] - u[2] * v[1], b = u[2] * v[0] - u[0] * v[2], c = u[0] * v[1] - u[1] * v[0];
-    return 0.5 * std::sqrt(a * a + b * b + c * c);
 }
 
 }  // namespace kidseg

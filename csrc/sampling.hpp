@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "surface.hpp"
+#include "nearest_triangle.hpp"
 
 namespace kidseg {
 
@@ -26,7 +26,7 @@ private:
 
 // n points in mm from the middle of voxel (0, 0, 0) of the padded grid; none where the mask is empty.
 [[nodiscard]] inline std::vector<Point> surface_points(const BitGrid& mask, Index n, std::uint64_t seed, const Spacing& spacing) {
-    const auto triangles = surface_triangles(mask, spacing);
+    const auto triangles = CellMesh(mask, spacing).triangles();
     std::vector<Point> points;
     if (triangles.empty()) return points;
     double total = 0;

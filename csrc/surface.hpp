@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "bit_grid.hpp"
-#include "bvh.hpp"
 #include "marching.hpp"
 #include "nearest_bit.hpp"
+#include "nearest_triangle.hpp"
 #include "threads.hpp"
 
 namespace kidseg {
@@ -26,18 +26,6 @@ struct SurfaceToSurface {
 struct SurfacePair {
     SurfaceToSurface a_to_b, b_to_a;
 };
-
-// All triangles of the surface of a mask, in mm from the middle of voxel (0, 0, 0) of the padded grid.
-[[nodiscard]] inline std::vector<Triangle> surface_triangles(const BitGrid& mask, const Spacing& spacing) {
-    std::vector<Triangle> triangles;
-    for_each_bit(mixed_cells(mask), [&](Index z, Index y, Index x) {
-        for (Triangle t : cell_surfaces().triangles[cell_code(mask, z, y, x)]) {
-            for (Point& p : t) p = {(p[0] + double(z)) * spacing[0], (p[1] + double(y)) * spacing[1], (p[2] + double(x)) * spacing[2]};
-            triangles.push_back(t);
-        }
-    });
-    return triangles;
-}
 
 namespace detail {
 
@@ -61,20 +49,19 @@ namespace detail {
     return out;
 }
 
-[[nodiscard]] inline SurfaceToSurface points_to_triangles(const std::vector<Triangle>& from, const Bvh<Triangle>& to, int threads) {
-    constexpr std::size_t chunk = 1024;
+[[nodiscard]] inline SurfaceToSurface middles_to_triangles(const CellMesh& from, const CellMesh& to, int threads) {
+    std::vector<CellPoint> middles;
     SurfaceToSurface out;
-    out.distance_mm.resize(from.size());
-    out.weight.resize(from.size());
-    for_each_task((from.size() + chunk - 1) / chunk, threads, [&](std::size_t task) {
-        for (std::size_t i = task * chunk; i < std::min(from.size(), (task + 1) * chunk); ++i) {
+    for_each_bit(from.cells(), [&](Index z, Index y, Index x) {
+        for (const Triangle& t : from.in_cell(z, y, x)) {
             Point middle{};
-            for (const Point& p : from[i])
+            for (const Point& p : t)
                 for (std::size_t a = 0; a < 3; ++a) middle[a] += p[a] / 3;
-            out.distance_mm[i] = std::sqrt(to.nearest(middle));
-            out.weight[i] = triangle_area(from[i]);
+            middles.push_back({{z, y, x}, middle});
+            out.weight.push_back(triangle_area(t));
         }
     });
+    out.distance_mm = nearest_triangles(middles, to, threads);
     return out;
 }
 
@@ -86,9 +73,9 @@ namespace detail {
                                                    Definition definition, int threads) {
     SurfacePair pair;
     if (definition == Definition::triangle) {
-        const auto ta = surface_triangles(a, spacing), tb = surface_triangles(b, spacing);
-        pair.a_to_b = detail::points_to_triangles(ta, Bvh<Triangle>(tb), threads);
-        pair.b_to_a = detail::points_to_triangles(tb, Bvh<Triangle>(ta), threads);
+        const CellMesh mesh_a(a, spacing), mesh_b(b, spacing);
+        pair.a_to_b = detail::middles_to_triangles(mesh_a, mesh_b, threads);
+        pair.b_to_a = detail::middles_to_triangles(mesh_b, mesh_a, threads);
         return pair;
     }
     const bool border = definition == Definition::border;
