@@ -41,6 +41,11 @@ class Cohort(Sequence[Case]):
     def patients(self) -> tuple[str, ...]:
         return tuple(one.patient for one in self.files)
 
+    @property
+    def structures(self) -> frozenset[str]:
+        """The structures that every case's labels can tell."""
+        return self.label_map.structures
+
     def __len__(self) -> int:
         return len(self.files)
 
