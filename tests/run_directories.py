@@ -6,7 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from kidseg_jax.imaging.structures import NAMES
+from kidseg_jax import kernels
+from kidseg_jax.evaluation.evidence import write_evidence
+from kidseg_jax.evaluation.records import read_run
+from kidseg_jax.imaging.structures import ARTERY, NAMES, PARENCHYMA, RCC
+from kidseg_jax.imaging.volume import Geometry, Volume
+from kidseg_jax.labelling.events import LabelEvent, content_hash
+from kidseg_jax.labelling.ledger import append
 
 MEANS = {"artery": 55.0, "vein": 68.0, "ureter": 50.0, "parenchyma": 92.0, "rcc": 40.0}
 PAIRS = {"manual_cnn": 2.0, "cnn_corrected": 1.9, "manual_corrected": 0.6}
@@ -48,9 +54,7 @@ def make_run(path: Path, *, stages: int = 3, gain: float = 6.0, kidneys: int = 1
                 surfaces += [
                     surface_record(new, pair, mean + rng.normal(0, 0.1)) for pair, mean in PAIRS.items()
                 ]
-                ledger.append(
-                    {"event": "label", "case": new["case"], "origin": "cnn_corrected", "stage": stage}
-                )
+                ledger += [label_event(new, name, stage) for name in NAMES]
         metrics = {
             "stage": stage,
             "train_kidneys": 20 * min(stage, 2) + 10 * max(stage - 2, 0),
@@ -63,7 +67,7 @@ def make_run(path: Path, *, stages: int = 3, gain: float = 6.0, kidneys: int = 1
         folder = path / f"stage_{stage}"
         folder.mkdir()
         (folder / "metrics.json").write_text(json.dumps(metrics))
-    (path / "ledger.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in ledger))
+    append(path / "ledger.jsonl", ledger)
     return path
 
 
@@ -100,12 +104,55 @@ def minutes_record(kidney: dict[str, str], structure: str, rng: np.random.Genera
     }
 
 
+def label_event(kidney: dict[str, str], structure: str, stage: int) -> LabelEvent:
+    nothing = content_hash(np.zeros((1, 1, 1), np.uint8))
+    return LabelEvent(
+        case=kidney["case"],
+        structure=structure,
+        origin="cnn_corrected",
+        stage=stage,
+        label=nothing,
+        annotator="simulated annotator",
+        tool="kidseg_jax",
+        simulated=True,
+        parent=nothing,
+        active_s=60.0,
+    )
+
+
+def add_evidence(path: Path, *, n: int = 48, seed: int = 0) -> None:
+    """An evidence file of every kidney of the last stage: a ball, and labels that miss it here and there."""
+    rng = np.random.default_rng(seed)
+    last = read_run(path).stages[-1]
+    test, new = set(last.test_kidneys), {record["kidney"] for record in last.surfaces}
+    z, y, x = np.indices((n, n, n)) - n / 2
+    for kidney in sorted(test | new):
+        truth = ball_labels(z, y, x, n, 1.0)
+        cnn = ball_labels(z, y - rng.uniform(-2, 2), x, n, rng.uniform(0.85, 1.1))
+        ct = Volume(
+            (truth * 40 + rng.normal(0, 15, truth.shape)).astype(np.int16),
+            Geometry((n, n, n), (1.5, 1.0, 1.0)),
+        )
+        corrected = np.where(z > 0, truth, cnn).astype(np.uint8) if kidney in new else None
+        box = kernels.Box((0, 0, 0), (n, n, n))
+        role = "new" if kidney in new else "test"
+        write_evidence(path / f"stage_{last.stage}", kidney, role, ct, box, truth, cnn, corrected)
+
+
+def ball_labels(z: np.ndarray, y: np.ndarray, x: np.ndarray, n: int, scale: float) -> np.ndarray:
+    labels = np.zeros(z.shape, np.uint8)
+    labels[(z / 1.4) ** 2 + y**2 + x**2 < (0.28 * n * scale) ** 2] = PARENCHYMA
+    labels[(z - 6) ** 2 + (y - 6) ** 2 + (x - 8) ** 2 < (0.12 * n * scale) ** 2] = RCC
+    labels[(np.abs(z) < 2) & (np.abs(y) < 2) & (x < 0)] = ARTERY
+    return labels
+
+
 def surface_record(kidney: dict[str, str], pair: str, rms_mm: float) -> dict[str, Any]:
     return {
         **kidney,
         "pair": pair,
-        "mode": "sampled_points",
-        "how": "17,650 seeded points of the first to the nearest of the second",
+        "mode": "area_symmetric",
+        "how": "every place of both surfaces, weighted by area",
         "points": 17650,
         "seed": 0,
         "rms_mm": rms_mm,

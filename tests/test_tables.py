@@ -77,10 +77,10 @@ def test_minutes_say_simulated_and_saving_is_that_of_the_means(tmp_path):
     grid = minutes_table(read_run(make_run(tmp_path / "run")))
     assert "simulated" in grid.title
     own = [row for row in grid.rows if row.source == "run"]
-    assert own and all("simulated" in row.name for row in own)
-    saved = cell(grid, "all: saved, simulated", "total")
+    assert own and all("simulated" in row.unit for row in own)
+    saved = cell(grid, "all stages, saved", "total")
     assert saved.value == pytest.approx(50.0)
-    assert cell(grid, "paper: saved", "total").text == "51 %"
+    assert cell(grid, "paper, saved", "total").text == "51 %"
     assert sum(published.SECONDS["manual"][:-1]) == published.SECONDS["manual"][-1]
 
 
@@ -99,8 +99,8 @@ def test_measured_minutes_are_not_called_simulated(tmp_path):
 def test_rms_table_names_pairs_mode_and_points(tmp_path):
     grid = rms_table(read_run(make_run(tmp_path / "run")))
     assert grid.columns == ("manual vs CNN", "CNN vs CNN-corrected", "manual vs CNN-corrected")
-    assert any("17,650 seeded points" in note and "n = 12" in note for note in grid.notes)
-    assert cell(grid, "sampled points", "manual vs CNN").n == 12
+    assert any("every place of both surfaces" in note and "n = 12" in note for note in grid.notes)
+    assert cell(grid, "area symmetric", "manual vs CNN").n == 12
 
 
 def test_steps_that_differ_are_said(tmp_path):

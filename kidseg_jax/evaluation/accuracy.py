@@ -1,6 +1,7 @@
 """Table 1: DSC per structure and stage, its tests, and the sentences that follow from them."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 import numpy as np
 
@@ -25,6 +26,7 @@ def compared_stages(run: Run) -> list[tuple[StageRecord, StageRecord]]:
     return [(run.stages[first], run.stages[last]) for first in firsts]
 
 
+@lru_cache(maxsize=512)
 def compare_stages(before: StageRecord, after: StageRecord, structure: str) -> PairedTest:
     """The paired test of one structure's DSC (or "total"), in percent points, on shared kidneys."""
     first, second = before.values("dsc", structure), after.values("dsc", structure)

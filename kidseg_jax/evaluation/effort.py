@@ -19,27 +19,27 @@ def minutes_table(run: Run) -> Grid:
     said = ", simulated" if run.simulated else ""
     rows: list[Row] = []
     stages = [stage for stage in run.stages if _timed(stage)]
-    chosen = [(f"{stage.stage}", _timed(stage)) for stage in stages]
+    chosen = [(f"stage {stage.stage}", _timed(stage)) for stage in stages]
     if len(stages) > 1:
-        chosen.append(("all", [record for stage in stages for record in _timed(stage)]))
+        chosen.append(("all stages", [record for stage in stages for record in _timed(stage)]))
     for name, records in chosen:
         manual = [_seconds(records, "manual_seconds", column) for column in COLUMNS]
         corrected = [_seconds(records, "corrected_seconds", column) for column in COLUMNS]
         rows += [
-            Row(f"{name}: by hand{said}", tuple(map(_clock_cell, manual)), unit="seconds"),
-            Row(f"{name}: corrected{said}", tuple(map(_clock_cell, corrected)), unit="seconds"),
+            Row(f"{name}, by hand", tuple(map(_clock_cell, manual)), unit=f"seconds{said}"),
+            Row(f"{name}, corrected", tuple(map(_clock_cell, corrected)), unit=f"seconds{said}"),
             Row(
-                f"{name}: saved{said}",
+                f"{name}, saved",
                 tuple(_saving(a, b) for a, b in zip(manual, corrected, strict=True)),
-                unit="percent",
+                unit=f"percent{said}",
             ),
         ]
     paper = published.SECONDS
     rows += [
-        Row("paper: by hand", tuple(Cell(_clock(s), s) for s in paper["manual"]), "paper", "seconds"),
-        Row("paper: corrected", tuple(Cell(_clock(s), s) for s in paper["corrected"]), "paper", "seconds"),
+        Row("paper, by hand", tuple(Cell(_clock(s), s) for s in paper["manual"]), "paper", "seconds"),
+        Row("paper, corrected", tuple(Cell(_clock(s), s) for s in paper["corrected"]), "paper", "seconds"),
         Row(
-            "paper: saved",
+            "paper, saved",
             tuple(_saving_cell(a, b, None) for a, b in zip(paper["manual"], paper["corrected"], strict=True)),
             "paper",
             "percent",
@@ -54,10 +54,7 @@ def minutes_table(run: Run) -> Grid:
         kidneys = [len({record["kidney"] for record in records}) for _, records in chosen]
         notes.append(
             "n = "
-            + ", ".join(
-                f"{k} (stage {name})" if name != "all" else f"{k} (all)"
-                for k, (name, _) in zip(kidneys, chosen, strict=True)
-            )
+            + ", ".join(f"{k} ({name})" for k, (name, _) in zip(kidneys, chosen, strict=True))
             + " kidneys."
         )
     if run.simulated:
@@ -65,6 +62,20 @@ def minutes_table(run: Run) -> Grid:
     return Grid(
         "2", f"Table 2. Labelling time per kidney, minutes:seconds{said}", HEADINGS, tuple(rows), tuple(notes)
     )
+
+
+def mean_seconds(run: Run) -> dict[str, tuple[float, float] | None]:
+    """Per column: mean seconds by hand and CNN-corrected over all newly labelled kidneys; empty where none
+    was timed.
+    """
+    records = [record for stage in run.stages for record in _timed(stage)]
+    found: dict[str, tuple[float, float] | None] = {}
+    for column in COLUMNS if records else ():
+        manual, corrected = (
+            _seconds(records, f"{key}_seconds", column).mean for key in ("manual", "corrected")
+        )
+        found[column] = None if manual is None or corrected is None else (manual, corrected)
+    return found
 
 
 def rms_table(run: Run) -> Grid:

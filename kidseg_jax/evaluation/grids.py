@@ -43,21 +43,29 @@ class Grid:
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
 
+    def only(self, columns: tuple[str, ...]) -> "Grid":
+        """The same rows with those of `columns` there are, in their order here."""
+        kept = [index for index, column in enumerate(self.columns) if column in columns]
+        rows = tuple(
+            Row(row.name, tuple(row.cells[i] for i in kept), row.source, row.unit) for row in self.rows
+        )
+        return Grid(self.key, self.title, tuple(self.columns[i] for i in kept), rows, self.notes)
+
 
 UNDEFINED = Cell("-")
 
 
-def mean_sd_cell(summary: Summary) -> Cell:
+def mean_sd_cell(summary: Summary, decimals: int = 2) -> Cell:
     """ "12.34 ± 5.67", or "-" where nothing is defined."""
     if summary.mean is None:
         return Cell("-", n=0)
-    spread = f" ± {summary.sd:.2f}" if summary.sd is not None else ""
-    return Cell(f"{summary.mean:.2f}{spread}", summary.mean, summary.sd, summary.n)
+    spread = f" ± {summary.sd:.{decimals}f}" if summary.sd is not None else ""
+    return Cell(f"{summary.mean:.{decimals}f}{spread}", summary.mean, summary.sd, summary.n)
 
 
 def number_cell(value: float | None, form: str, n: int | None = None) -> Cell:
     """A number in a format, or "-"."""
-    return Cell("-", n=n) if value is None else Cell(format(value, form), value, n=n)
+    return Cell("-", n=n) if value is None else Cell(format(round(value, 6) + 0.0, form), value, n=n)
 
 
 def to_terminal(grids: Iterable[Grid], width: int = 110) -> str:

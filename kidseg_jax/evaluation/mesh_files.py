@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from kidseg_jax.evaluation.surfaces import Surface
+from kidseg_jax.evaluation.surfaces import DistanceTo, Surface
 from kidseg_jax.imaging.files import written_whole
 
 COMMENT = "kidseg_jax; units mm; frame LPS (x left, y posterior, z superior)"
-_LPS_MM_TO_GLTF = (0.001, 0, 0, 0, 0, 0, 0.001, 0, 0, -0.001, 0, 0, 0, 0, 0, 1)
+_LPS_MM_TO_GLTF = (0.001, 0, 0, 0, 0, 0, -0.001, 0, 0, 0.001, 0, 0, 0, 0, 0, 1)
 """glTF's root matrix, column by column: metres, Y up: x stays, LPS z becomes y, LPS y becomes -z."""
 
 
@@ -72,6 +72,26 @@ def write_ply(
     ]
     with written_whole(path) as temporary:
         temporary.write_bytes("\n".join(header).encode("ascii") + rows.tobytes() + faces.tobytes())
+
+
+def write_comparison(folder: Path, first: Surface, second: Surface, *, limit_mm: float) -> list[str]:
+    """Write the first surface coloured by its distance to the second (PLY, GLB), both as STL; their names.
+
+    Distances are signed where the second surface is closed, else unsigned. An open surface gets no STL.
+    """
+    to_second = DistanceTo(second)
+    signed = to_second.closed
+    distance = (to_second.signed if signed else to_second.unsigned)(first.vertices_mm)
+    rgb = distance_colours(distance, limit_mm)
+    name = "signed_distance_mm" if signed else "distance_mm"
+    write_ply(folder / "a_to_b.ply", first, rgb=rgb, scalars={name: distance})
+    write_glb(folder / "a_to_b.glb", {f"a_to_b_{name}": Node(first, rgb)})
+    written = ["a_to_b.ply", "a_to_b.glb"]
+    for file, surface in (("a.stl", first), ("b.stl", second)):
+        if surface.is_watertight and surface.volume_ml > 0:
+            write_stl(folder / file, surface)
+            written.append(file)
+    return written
 
 
 def write_stl(path: Path, surface: Surface) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial import KDTree
 
+from kidseg_jax.evaluation.grids import Grid, Row, number_cell
 from kidseg_jax.evaluation.metrics import weighted_percentile
 from kidseg_jax.evaluation.published import USABLE_RMS_MM
 from kidseg_jax.evaluation.surfaces import DistanceTo, Surface, refined, surface_of
@@ -109,6 +110,24 @@ def draw_vertices(surface: Surface, points: int, seed: int) -> np.ndarray:
     return vertices[np.sort(chosen)]
 
 
+def draw_places(
+    surface: Surface, points: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Places spread evenly over the area: (n, 3) mm, their normals (n, 3), triangles (n,) and corner weights
+    (n, 3).
+    """
+    rng = np.random.default_rng(seed)
+    ends = np.cumsum(surface.areas_mm2)
+    triangle = np.searchsorted(ends, (np.arange(points) + rng.random(points)) * ends[-1] / points)
+    triangle = triangle.clip(0, len(ends) - 1)
+    u, v = np.sort(rng.random((2, points)), axis=0)
+    weights = np.stack([u, v - u, 1 - v], axis=1)
+    a, b, c = np.moveaxis(surface.corners_mm[triangle], 1, 0)
+    normals = np.cross(b - a, c - a)
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+    return np.einsum("nc,ncx->nx", weights, surface.corners_mm[triangle]), normals, triangle, weights
+
+
 def quadrature(surface: Surface) -> tuple[np.ndarray, np.ndarray]:
     """Places (n, 3) in mm and areas (n,) in mm2: edge midpoints, which integrate squares exactly."""
     corners = surface.corners_mm
@@ -121,6 +140,24 @@ def refined_once(surface: Surface) -> Surface:
     corners = surface.corners_mm
     longest = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max()
     return refined(surface, LONGEST_EDGE_MM) if longest > 4 * LONGEST_EDGE_MM else surface
+
+
+def comparison_grid(found: Iterable[SurfaceComparison], title: str) -> Grid:
+    """The measures of one pair as a table, how each was taken in its notes."""
+    found = tuple(found)
+    columns = ("rms", "mean", "mean |d|", "min", "5 %", "median", "95 %", "max", "within 2 mm")
+    rows = []
+    for one in found:
+        numbers = (one.rms_mm, one.mean_mm, one.mean_absolute_mm, one.min_mm)
+        numbers += (one.p05_mm, one.median_mm, one.p95_mm, one.max_mm)
+        share = None if one.within_2mm is None else 100 * one.within_2mm
+        cells = (*(number_cell(number, ".3f") for number in numbers), number_cell(share, ".1f"))
+        rows.append(Row(one.mode.replace("_", " "), cells, unit="mm"))
+    notes = (
+        *(f"{one.mode.replace('_', ' ')}: {one.how}." for one in found),
+        "mm, LPS; within 2 mm in percent.",
+    )
+    return Grid("comparison", title, columns, tuple(rows), notes)
 
 
 def _pair(

@@ -13,9 +13,9 @@ COLUMNS = (*NAMES, "total")
 HEADINGS = tuple("RCC" if name == "rcc" else name for name in COLUMNS)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StageRecord:
-    """One stage's metrics.json: how it was trained, and a record per kidney and structure."""
+    """One stage's metrics.json: how it was trained, a record per kidney and structure; equal to itself."""
 
     stage: int
     train_kidneys: int | None

@@ -15,9 +15,13 @@ stage_K/evidence/KIDNEY.npz, written by evidence.write_evidence: the CT and the 
 region. run.json and ledger.jsonl are shown as they are; a key that is missing is left out.
 """
 
+import importlib.util
 from pathlib import Path
 
-from kidseg_jax.evaluation.grids import to_csv, to_markdown, to_terminal
+from kidseg_jax.evaluation.cases import evidence_of, worst_surfaces
+from kidseg_jax.evaluation.grids import Grid, to_csv, to_markdown, to_terminal
+from kidseg_jax.evaluation.ledger_summary import ledger_html
+from kidseg_jax.evaluation.page import Drawing, page
 from kidseg_jax.evaluation.records import Run, read_run
 from kidseg_jax.evaluation.tables import differences_of_setup, run_tables
 from kidseg_jax.imaging.files import write_text
@@ -28,19 +32,44 @@ def write_tables(path: Path) -> str:
 
     Raises FileNotFoundError or ValueError as `read_run` does; then neither file is written.
     """
-    return _write_tables(read_run(path))
+    run = read_run(path)
+    return _write_tables(run, run_tables(run))
 
 
 def write_report(path: Path) -> str:
     """Write tables.md, tables.csv and report.html of a run directory; returns the tables as text for a
     terminal.
+
+    report.html holds everything it needs. Without evidence files or without Open3D its pictures are left out,
+    and it says so. Raises as `write_tables` does.
     """
     run = read_run(path)
-    return _write_tables(run)
-
-
-def _write_tables(run: Run) -> str:
     grids = run_tables(run)
+    text = _write_tables(run, grids)
+    html = page(
+        run, run_tables(run), differences_of_setup(run), _worst(run), ledger_html(path / "ledger.jsonl")
+    )
+    write_text(path / "report.html", html)
+    return text
+
+
+def _worst(run: Run) -> dict[str, Drawing]:
+    """Per pair: the coloured surface of its worst kidney, where there is evidence of it and Open3D."""
+    if importlib.util.find_spec("open3d") is None:
+        return {}
+    from kidseg_jax.evaluation.scenes import plotly_figure, scene_of, still
+
+    found = {}
+    for pair, (stage, kidney, rms_mm) in worst_surfaces(run).items():
+        evidence = evidence_of(run, stage, kidney)
+        scene = None if evidence is None else scene_of(evidence, pair)
+        if scene is not None:
+            caption = f"{kidney}, stage {stage}; RMS {rms_mm:.2f} mm over the area of both surfaces"
+            found[pair] = Drawing(scene.title, caption, plotly_figure(scene), still(scene))
+    return found
+
+
+def _write_tables(run: Run, grids: tuple[Grid, ...]) -> str:
     markdown = to_markdown(grids) + "\n### Differences from the paper\n\n"
     markdown += "".join(f"- {sentence}\n" for sentence in differences_of_setup(run))
     write_text(run.path / "tables.md", markdown)

@@ -59,7 +59,7 @@ class Surface:
 
 @cache
 def open3d() -> ModuleType:
-    """Open3D, imported so that nothing but pip is needed: its libusb comes from the package libusb-package."""
+    """Open3D, imported so that nothing but pip is needed: libusb comes from libusb-package."""
     try:
         path = importlib.import_module("libusb_package").get_library_path()
         if path is not None:

@@ -1,0 +1,223 @@
+"""Two folders of label maps, case by case: who belongs to whom, what each pair measures, and the means."""
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from kidseg_jax.evaluation.grids import Cell, Grid, Row, mean_sd_cell
+from kidseg_jax.evaluation.kits import measure_kits
+from kidseg_jax.evaluation.metrics import crop_together, measure, measure_kidney
+from kidseg_jax.evaluation.statistics import summarise
+from kidseg_jax.imaging.io import ENDINGS, ending_of, read_labels
+from kidseg_jax.imaging.structures import NAMES
+from kidseg_jax.imaging.volume import Volume, require_same_grid
+
+Scheme = Literal["kidseg", "kits", "values"]
+Record = dict[str, Any]
+_MAPS_IN_FOLDERS = ("segmentation", "labels", "label", "seg")
+_FIRST = ("case", "name")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Records of every pair (case, name and measures each), and what could not be measured, by case."""
+
+    scheme: Scheme
+    records: tuple[Record, ...]
+    failures: dict[str, str]
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Names of the measures, in the order of the records."""
+        return tuple(key for key in self.records[0] if key not in _FIRST) if self.records else ()
+
+
+def label_maps(folder: Path) -> dict[str, Path]:
+    """Case name to label map of a folder: CASE.ending, or CASE/segmentation.ending as KiTS has it.
+
+    Raises FileNotFoundError when there is no such folder, ValueError when it holds no label map or two of one
+    case.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder of label maps")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        name, at = _map_in(path) if path.is_dir() else (_stem(path), path)
+        if name is None or at is None:
+            continue
+        if name in found:
+            raise ValueError(
+                f"{folder}: need one label map per case, got {found[name].name} and {at.name} for {name}"
+            )
+        found[name] = at
+    if not found:
+        raise ValueError(f"{folder}: need label maps ({', '.join(ENDINGS)}), got none")
+    return found
+
+
+def evaluate_folders(
+    predicted: Path, truth: Path, scheme: Scheme = "kidseg", *, threads: int = 1
+) -> Evaluation:
+    """Measures of every case both folders have; a case that one lacks, or that cannot be read, is a failure.
+
+    scheme "kidseg": `metrics.measure_kidney` over a whole case; "kits": the challenge's regions and rules;
+    "values":
+    `metrics.measure` of every label value that either map has. `threads` cases are worked on at once.
+    """
+    if scheme not in get_args(Scheme):
+        raise ValueError(f"evaluate: scheme must be one of {get_args(Scheme)}, got {scheme!r}")
+    if threads < 1:
+        raise ValueError(f"evaluate: threads must be at least 1, got {threads}")
+    ours, theirs = label_maps(predicted), label_maps(truth)
+    shared = sorted(ours.keys() & theirs.keys())
+    if not shared:
+        raise ValueError(
+            f"evaluate: no case of {predicted} is in {truth}, got {_few(ours)} and {_few(theirs)}"
+        )
+    failures = {case: "no prediction" for case in theirs.keys() - ours.keys()}
+    failures |= {case: "no ground truth" for case in ours.keys() - theirs.keys()}
+
+    def one(case: str) -> list[Record] | str:
+        try:
+            return [{"case": case, **record} for record in evaluate_case(ours[case], theirs[case], scheme)]
+        except (ValueError, OSError) as error:
+            return str(error)
+
+    first_of = {(ending_of(ours[case]), ending_of(theirs[case])): case for case in reversed(shared)}
+    alone = set(first_of.values())  # ITK loads a format's reader on first use; two threads must not
+    found = {case: one(case) for case in sorted(alone)}
+    with ThreadPoolExecutor(threads) as pool:
+        rest = [case for case in shared if case not in alone]
+        found |= zip(rest, pool.map(one, rest), strict=True)
+    records: list[Record] = []
+    for case in shared:
+        outcome = found[case]
+        if isinstance(outcome, str):
+            failures[case] = outcome
+        else:
+            records += outcome
+    return Evaluation(scheme, tuple(records), dict(sorted(failures.items())))
+
+
+def evaluate_case(predicted: Path, truth: Path, scheme: Scheme) -> list[Record]:
+    """The records of one pair of label maps; ValueError when grids differ or a label is unknown."""
+    ours, theirs = read_labels(predicted), read_labels(truth)
+    require_same_grid(f"{predicted.name} against {truth.name}", ours, theirs)
+    return _SCHEMES[scheme](theirs, ours)
+
+
+def summary_grid(evaluation: Evaluation) -> Grid:
+    """Mean and SD over cases of every measure, one row per structure, region or value."""
+    names = list(dict.fromkeys(record["name"] for record in evaluation.records))
+    rows = tuple(
+        Row(
+            name,
+            tuple(mean_sd_cell(summarise(_column(evaluation, name, key)), 3) for key in evaluation.measures),
+        )
+        for name in names
+    )
+    counts = Row(
+        "cases", tuple(Cell(str(_n(evaluation, key)), n=_n(evaluation, key)) for key in evaluation.measures)
+    )
+    notes = ["Mean ± SD over cases for which a measure is defined; the last row counts defined values."]
+    notes += [_RULES[evaluation.scheme]]
+    notes += [f"{case}: {reason}." for case, reason in evaluation.failures.items()]
+    cases = len({record["case"] for record in evaluation.records})
+    return Grid("evaluation", f"{cases} cases", evaluation.measures, (*rows, counts), tuple(notes))
+
+
+def records_csv(evaluation: Evaluation) -> str:
+    """One line per case and structure; for "kits" the challenge's own evaluation.csv, average last."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    if evaluation.scheme == "kits":
+        _write_kits(writer, evaluation)
+    else:
+        writer.writerow((*_FIRST, *evaluation.measures))
+        for record in evaluation.records:
+            writer.writerow(
+                ["" if record[key] is None else record[key] for key in (*_FIRST, *evaluation.measures)]
+            )
+    return out.getvalue()
+
+
+def _kidseg(truth: Volume, predicted: Volume) -> list[Record]:
+    for volume in (truth, predicted):
+        if (highest := int(volume.array.max())) > len(NAMES):
+            raise ValueError(f"need labels 0 to {len(NAMES)}, got {highest}; see --scheme")
+    a, b = crop_together(truth.array, predicted.array)
+    return [_named(record, "structure") for record in measure_kidney(a, b, truth.spacing_mm)]
+
+
+def _kits(truth: Volume, predicted: Volume) -> list[Record]:
+    return [
+        _named(record, "region") for record in measure_kits(truth.array, predicted.array, truth.spacing_mm)
+    ]
+
+
+def _values(truth: Volume, predicted: Volume) -> list[Record]:
+    a, b = crop_together(truth.array, predicted.array)
+    found = np.union1d(np.unique(a), np.unique(b))
+    return [
+        {"name": f"value {value}", **asdict(measure(a == value, b == value, truth.spacing_mm))}
+        for value in found[found != 0]
+    ]
+
+
+_SCHEMES: dict[str, Callable[[Volume, Volume], list[Record]]] = {
+    "kidseg": _kidseg,
+    "kits": _kits,
+    "values": _values,
+}
+_RULES = {
+    "kidseg": "A structure that the truth lacks has no DSC; what was predicted of it is false_positive_ml.",
+    "kits": "KiTS23's rule: a region absent in both maps counts as 1, absent in one as 0.",
+    "values": "A value absent in one map has DSC and NSD 0 and no distance.",
+}
+
+
+def _named(record: Record, key: str) -> Record:
+    return {"name": record[key], **{name: value for name, value in record.items() if name != key}}
+
+
+def _write_kits(writer: Any, evaluation: Evaluation) -> None:
+    regions = ("kidney_and_mass", "mass", "tumor")
+    cases = list(dict.fromkeys(record["case"] for record in evaluation.records))
+    found = {(record["case"], record["name"]): record for record in evaluation.records}
+    rows = [
+        [found[case, region][measure_name] for measure_name in ("dice", "surface_dice") for region in regions]
+        for case in cases
+    ]
+    header = [f"{kind}_{name}" for kind in ("Dice", "SD") for name in ("kidney", "masses", "tumor")]
+    writer.writerow(["caseID", *header])
+    for case, row in zip([*cases, "average"], [*rows, np.mean(rows, axis=0)], strict=True):
+        writer.writerow([case, *(f"{value:.8f}" for value in row)])
+
+
+def _column(evaluation: Evaluation, name: str, key: str) -> list[float | None]:
+    return [record[key] for record in evaluation.records if record["name"] == name]
+
+
+def _n(evaluation: Evaluation, key: str) -> int:
+    return sum(record[key] is not None for record in evaluation.records)
+
+
+def _map_in(folder: Path) -> tuple[str | None, Path | None]:
+    maps = [path for path in sorted(folder.iterdir()) if _stem(path) in _MAPS_IN_FOLDERS]
+    return (folder.name, maps[0]) if len(maps) == 1 else (None, None)
+
+
+def _stem(path: Path) -> str | None:
+    ending = next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), None)
+    return None if ending is None or path.name.startswith(".") else path.name[: -len(ending)]
+
+
+def _few(names: Iterable[str], most: int = 3) -> str:
+    listed: Sequence[str] = sorted(names)
+    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")

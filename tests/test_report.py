@@ -1,0 +1,226 @@
+"""The report of a run: whole, self-contained, readable without a script, and true to the run's numbers."""
+
+import base64
+import html
+import json
+import re
+import struct
+import zlib
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from run_directories import add_evidence, make_run
+
+from kidseg_jax import kernels
+from kidseg_jax.evaluation import cases
+from kidseg_jax.evaluation.curves import learning_curve, minutes_chart
+from kidseg_jax.evaluation.evidence import read_evidence, write_evidence
+from kidseg_jax.evaluation.pictures import OUTLINES, kidney_slices, png
+from kidseg_jax.evaluation.records import read_run
+from kidseg_jax.evaluation.report import write_report, write_tables
+from kidseg_jax.evaluation.summary import limits, plain_summary
+from kidseg_jax.imaging.volume import Geometry, Volume
+
+VOID = {"meta", "link", "img", "br"}
+
+
+class Balance(HTMLParser):
+    """Every tag that opens closes, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        pass
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def run_path(tmp_path_factory):
+    path = make_run(tmp_path_factory.mktemp("runs") / "run")
+    add_evidence(path, n=24)
+    return path
+
+
+@pytest.fixture(scope="module")
+def page(run_path):
+    text = write_report(run_path)
+    assert "Table 1" in text and "Table 3" in text
+    return (run_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_page_is_whole_and_asks_nothing_of_a_network(page, run_path):
+    markup = re.sub(r"<script>.*?</script>", "", page, flags=re.S)
+    parser = Balance()
+    parser.feed(markup)
+    assert parser.open == []
+    assert not re.findall(r"(?:src|href)=['\"](?!data:)", markup)
+    assert len(page) < 15_000_000
+    assert {"tables.md", "tables.csv", "report.html"} <= {path.name for path in run_path.iterdir()}
+
+
+def test_summary_and_limits_come_before_tables_and_pictures(page):
+    order = [
+        "In short",
+        "What this cannot show",
+        "Learning curve",
+        "Table 1.",
+        "Table 2.",
+        "Table 3.",
+        "Cases",
+        "Ledger",
+    ]
+    assert [page.index(word) for word in order] == sorted(page.index(word) for word in order)
+    assert "71.07 ± 21.65" in page and "simulated" in page and "phantoms, not patients" in page
+    assert "60 lines, every hash holds" in page
+    assert '"data": null' not in page and "network.widths" in page  # the configuration, one line a field
+
+
+def test_every_picture_decodes(page):
+    pictures = re.findall(r"<img src='data:image/png;base64,([^']+)'", page)
+    assert len(pictures) == 3 + 6 * 3  # three stills; best, median, worst of two rankings by three planes
+    for picture in pictures:
+        data = base64.b64decode(picture)
+        width, height = struct.unpack(">II", data[16:24])
+        assert data.startswith(b"\x89PNG") and max(width, height) >= 350
+
+
+def test_the_figures_hold_the_surface_and_its_distances(page):
+    figures = json.loads(re.findall(r"const FIGURES=(.*?);for", page, flags=re.S)[0])
+    assert set(figures) == {"scene-manual_cnn", "scene-cnn_corrected", "scene-manual_corrected"}
+    for figure in figures.values():
+        mesh = figure["data"][0]
+        size = {name: len(base64.b64decode(mesh[name]["bdata"])) for name in ("x", "intensity", "i")}
+        assert size["x"] == size["intensity"] and size["i"] > 0
+
+
+def test_a_run_without_evidence_or_ledger_is_still_reported(tmp_path):
+    path = make_run(tmp_path / "bare", stages=1)
+    (path / "ledger.jsonl").unlink(missing_ok=True)
+    (path / "run.json").unlink()
+    write_report(path)
+    page = (path / "report.html").read_text()
+    assert "Not drawn" in page and "no ledger" in page and "run.json is missing" in page
+    assert "Plotly" not in page
+
+
+def test_a_broken_ledger_is_said(tmp_path):
+    path = make_run(tmp_path / "run", stages=2)
+    ledger = path / "ledger.jsonl"
+    ledger.write_text(ledger.read_text().replace("60.0", "30.0", 1))
+    write_report(path)
+    assert "The ledger does not hold" in (path / "report.html").read_text()
+
+
+def test_nothing_is_written_when_a_run_cannot_be_read(tmp_path):
+    path = make_run(tmp_path / "run", stages=1)
+    (path / "stage_1" / "metrics.json").write_text("{")
+    with pytest.raises(ValueError, match="JSON"):
+        write_tables(path)
+    assert not list(path.glob("tables.*")) and not (path / "report.html").exists()
+
+
+def test_names_from_a_run_are_escaped(tmp_path):
+    path = make_run(tmp_path / "run", stages=1)
+    (path / "run.json").write_text(json.dumps({"config": {"note": "<script>alert(1)</script>"}}))
+    write_report(path)
+    page = (path / "report.html").read_text()
+    assert "<script>alert" not in page and html.escape("<script>alert(1)</script>") in page
+
+
+def test_words_of_the_summary_follow_the_run(tmp_path):
+    rising = " ".join(plain_summary(read_run(make_run(tmp_path / "rising", gain=12.0))))
+    assert "rose by" in rising and "50 % saved" in rising and "simulated minutes" in rising
+    falling = " ".join(plain_summary(read_run(make_run(tmp_path / "falling", gain=-8.0))))
+    assert "fell by" in falling and "artery falls from stage 2 to 3" in falling
+    flat = read_run(make_run(tmp_path / "flat", gain=0.0))
+    assert "no difference was shown" in " ".join(plain_summary(flat))
+    assert "would likely be missed" in " ".join(limits(flat))
+
+
+def test_charts_mark_every_stage_and_structure(run_path):
+    run = read_run(run_path)
+    chart = learning_curve(run)
+    for word in ("artery", "parenchyma", "RCC", "total"):
+        assert f">{word}<" in chart
+    minutes = minutes_chart(run)
+    assert minutes.count("<rect") == 2 * 6 + 2  # two bars a column and the legend
+    single = make_run(run_path.parent / "single", stages=1)
+    assert minutes_chart(read_run(single)) == ""
+
+
+def test_ranking_is_by_mean_dsc_and_by_rms(run_path):
+    run = read_run(run_path)
+    last = run.stages[-1]
+    ranked = cases.ranked_tests(last)
+    means = {
+        kidney: np.mean([r["dsc"] for r in last.test if r["kidney"] == kidney and r["dsc"] is not None])
+        for kidney in last.test_kidneys
+    }
+    assert ranked[0][1] == min(means, key=lambda k: means[k]) and ranked[-1][1] == max(
+        means, key=lambda k: means[k]
+    )
+    assert [place for place, _, _ in cases.spread(ranked)] == ["first", "median", "last"]
+    assert [place for place, _, _ in cases.spread(ranked[:2])] == ["first", "last"]
+    assert cases.spread([]) == []
+    stage, kidney, rms_mm = cases.worst_surfaces(run)["manual_cnn"]
+    assert stage == 3 and rms_mm == max(r["rms_mm"] for r in last.surfaces if r["pair"] == "manual_cnn")
+    assert kidney in {r["kidney"] for r in last.surfaces}
+
+
+def test_png_round_trip():
+    image = np.random.default_rng(0).integers(0, 256, (5, 7, 3)).astype(np.uint8)
+    data = png(image)
+    start = data.index(b"IDAT") + 4
+    size = struct.unpack(">I", data[start - 8 : start - 4])[0]
+    rows = np.frombuffer(zlib.decompress(data[start : start + size]), np.uint8).reshape(5, 22)
+    assert rows[:, 0].tolist() == [0, 2, 2, 2, 2]
+    assert np.array_equal(np.cumsum(rows[:, 1:], axis=0, dtype=np.uint8).reshape(5, 7, 3), image)
+    with pytest.raises(ValueError, match="png"):
+        png(image[..., 0])
+
+
+def test_evidence_round_trip_keeps_labels_and_place(tmp_path):
+    geometry = Geometry((20, 22, 24), (2.0, 1.0, 1.0), (10.0, 20.0, 30.0))
+    ct = Volume(np.arange(20 * 22 * 24, dtype=np.int16).reshape(20, 22, 24), geometry)
+    box = kernels.Box((4, 5, 6), (9, 12, 15))
+    manual = np.ones((5, 7, 9), np.uint8)
+    path = write_evidence(tmp_path / "stage_1", "case_left", "new", ct, box, manual, manual * 2, None)
+    found = read_evidence(path)
+    assert (found.kidney, found.role, found.corrected) == ("case_left", "new", None)
+    assert found.manual is not None and found.cnn is not None
+    first = np.argwhere(found.manual)[0]
+    assert found.geometry.to_world(first) == pytest.approx(geometry.to_world(box.lo))
+    assert found.ct[tuple(first)] == ct.array[box.lo] and found.manual.sum() == manual.sum()
+    with pytest.raises(ValueError, match="cnn must have the box's shape"):
+        write_evidence(tmp_path / "stage_1", "case_left", "new", ct, box, manual, manual[1:])
+    (tmp_path / "text.npz").write_text("no archive")
+    with pytest.raises(ValueError, match=r"text\.npz"):
+        read_evidence(tmp_path / "text.npz")
+
+
+def test_slices_show_the_slice_that_differs_with_its_outlines(tmp_path):
+    geometry = Geometry((20, 30, 40), (2.0, 1.0, 1.0))
+    ct = Volume(np.full((20, 30, 40), 100, np.int16), geometry)
+    manual, cnn = np.zeros((2, 20, 30, 40), np.uint8)
+    manual[5:15, 10:20, 10:30] = 4
+    cnn[5:15, 10:20, 10:30] = 4
+    cnn[7, 12:18, 30:36] = 4  # the only difference
+    box = kernels.Box((0, 0, 0), (20, 30, 40))
+    evidence = read_evidence(write_evidence(tmp_path, "k", "test", ct, box, manual, cnn))
+    axial, coronal, sagittal = kidney_slices(evidence, pixels=260)
+    for image in (axial, coronal, sagittal):
+        assert image.dtype == np.uint8 and 258 <= max(image.shape[:2]) <= 262
+    colours = {outline.name: outline.rgb for outline in OUTLINES}
+    seen = (axial == colours["cnn"]).all(2)
+    assert (axial == colours["manual"]).all(2).any() and seen.any()
+    right_end = np.flatnonzero(seen.any(0)).max() / seen.shape[1]
+    assert right_end == pytest.approx((36 + 6) / (40 + 12), abs=0.02)  # 6 mm of margin on either side
