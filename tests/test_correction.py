@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from kidseg_jax.config import AnnotatorConfig
+from kidseg_jax.imaging.reach import within
 from kidseg_jax.imaging.structures import ARTERY, NAMES, PARENCHYMA, RCC, URETER
-from kidseg_jax.labelling.correction import correct, manual_seconds, within
+from kidseg_jax.labelling.correction import correct, manual_seconds
 
 SPACING = (1.25, 0.8, 0.8)
 STEADY = AnnotatorConfig(tolerance_mm=1.5, tolerance_spread=1.0, time_spread=0.0)

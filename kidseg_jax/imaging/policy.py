@@ -1,0 +1,154 @@
+"""What a label map of a kidney may look like: rules that tidy a prediction, each with a switch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from kidseg_jax import kernels
+from kidseg_jax.imaging.reach import within
+from kidseg_jax.imaging.structures import ARTERY, PARENCHYMA, RCC, URETER, VEIN
+from kidseg_jax.imaging.volume import Labels, Mask, Spacing
+
+TREES = (ARTERY, VEIN, URETER)
+KIDNEY = (PARENCHYMA, RCC)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Which rules hold. `apply` runs them in this order; `NOTHING` has all of them off."""
+
+    one_parenchyma: bool = True
+    """Parenchyma that nothing labelled connects with the largest piece is dropped."""
+    vessels_touch: bool = True
+    """Artery, vein and ureter that do not reach their kidney, directly or by way of each other, are dropped."""
+    masses_attached: bool = True
+    """RCC that does not touch parenchyma is dropped unless it is large."""
+    detached_rcc_ml: float = 2.0
+    """From this volume on a detached mass stays, in ml: it may have replaced what held it."""
+    gap_mm: float = 3.0
+    """A piece of artery, vein or ureter at most this far from its kidney reaches it, in mm: breaks are forgiven."""
+    sides_apart: bool = True
+    """In a map with both kidneys, a piece of one label that reaches both is cut between them."""
+
+    def __post_init__(self) -> None:
+        for name in ("detached_rcc_ml", "gap_mm"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"Policy.{name}: must not be negative, got {getattr(self, name)}")
+
+
+RULES = ("one_parenchyma", "masses_attached", "vessels_touch", "sides_apart")
+NOTHING = Policy(**dict.fromkeys(RULES, False))
+
+
+def apply(labels: Labels, spacing_mm: Spacing, policy: Policy) -> Labels:
+    """The labels of one kidney (z, y, x), values 0..5, after the rules that are on; a new array.
+
+    Rules only remove: a voxel keeps its label or becomes background. Without a voxel of parenchyma or RCC
+    there is no kidney to belong to and the labels stay as they are. `sides_apart` needs both kidneys: see
+    `split_sides`.
+    """
+    result = labels.copy()
+    if policy.one_parenchyma:
+        _keep(result, PARENCHYMA, main_parenchyma(result))
+    if policy.masses_attached:
+        _keep(result, RCC, attached_masses(result, spacing_mm, policy.detached_rcc_ml))
+    if policy.vessels_touch and np.isin(result, KIDNEY).any():
+        touching = touching_trees(result, spacing_mm, policy.gap_mm)
+        result[np.isin(result, TREES) & ~touching] = 0
+    return result
+
+
+def main_parenchyma(labels: Labels) -> Mask:
+    """The parenchyma of the component (26-connected, all labels together) that holds most of it."""
+    parts, n = kernels.label_components(labels > 0)
+    counts = np.bincount(parts[labels == PARENCHYMA], minlength=n + 1)
+    counts[0] = 0
+    if not counts.any():
+        return np.zeros(labels.shape, bool)
+    return (parts == int(counts.argmax())) & (labels == PARENCHYMA)
+
+
+def attached_masses(labels: Labels, spacing_mm: Spacing, least_ml: float) -> Mask:
+    """The pieces of RCC that touch parenchyma or have least_ml or more; all of them without parenchyma."""
+    masses, n = kernels.label_components(labels == RCC)
+    parenchyma = labels == PARENCHYMA
+    if not parenchyma.any():
+        return labels == RCC
+    keep = np.bincount(masses.ravel(), minlength=n + 1) * np.prod(spacing_mm) / 1000 >= least_ml
+    keep[np.unique(masses[_grown(parenchyma)])] = True
+    keep[0] = False
+    return keep[masses]
+
+
+def touching_trees(labels: Labels, spacing_mm: Spacing, gap_mm: float) -> Mask:
+    """Artery, vein and ureter that touch parenchyma or RCC or come within gap_mm of it, and all they touch."""
+    pieces, n = kernels.label_components(np.isin(labels, TREES))
+    kidney = np.isin(labels, KIDNEY)
+    near = _grown(kidney) | within(kidney, gap_mm, spacing_mm)
+    keep = np.zeros(n + 1, bool)
+    keep[np.unique(pieces[near])] = True
+    keep[0] = False
+    return keep[pieces]
+
+
+def split_sides(right: Labels, left: Labels, spacing_mm: Spacing, policy: Policy) -> tuple[Labels, Labels]:
+    """Labels of the right and left kidney on one grid (z, y, x), no voxel in both; new arrays.
+
+    A voxel that both claim goes to the kidney whose parenchyma and RCC are nearer, the right one where they
+    are equally near. With the rule off, or without parenchyma on a side, the right kidney keeps what both
+    claim. Raises ValueError for shapes that differ.
+    """
+    if right.shape != left.shape:
+        raise ValueError(
+            f"split_sides: both kidneys must lie on one grid, got {right.shape} and {left.shape}"
+        )
+    right, left = right.copy(), left.copy()
+    both = (right > 0) & (left > 0)
+    if not both.any():
+        return right, left
+    goes_left = np.zeros(both.shape, bool)
+    own = [np.isin(side, KIDNEY) & ~both for side in (right, left)]
+    if policy.sides_apart and own[0].any() and own[1].any():
+        from scipy.ndimage import distance_transform_edt
+
+        far = [np.asarray(distance_transform_edt(~side, sampling=spacing_mm)) for side in own]
+        goes_left = both & (far[1] < far[0])
+    right[goes_left] = 0
+    left[both & ~goes_left] = 0
+    return right, left
+
+
+def effects(
+    measure: Callable[[Labels], dict[str, float | None]],
+    labels: Labels,
+    spacing_mm: Spacing,
+    policy: Policy | None = None,
+) -> dict[str, dict[str, float | None]]:
+    """What a measure (DSC of each structure, say) becomes with no rule, with each rule alone, and with all.
+
+    measure: from the labels of one kidney to named values. The keys of the result are `none`, the rules
+    that work on one kidney, and `all`.
+    """
+    policy = policy or Policy()
+    rules = [rule for rule in RULES if rule != "sides_apart" and getattr(policy, rule)]
+    off = replace(policy, **dict.fromkeys(RULES, False))
+    variants = {"none": off, **{rule: replace(off, **{rule: True}) for rule in rules}, "all": policy}
+    return {name: measure(apply(labels, spacing_mm, variant)) for name, variant in variants.items()}
+
+
+def _keep(labels: Labels, label: int, mask: Mask) -> None:
+    labels[(labels == label) & ~mask] = 0
+
+
+def _grown(mask: Mask) -> Mask:
+    """The mask and its 26 neighbours."""
+    result = mask.copy()
+    for axis in range(mask.ndim):
+        grown = result.copy()
+        after, before = [slice(None)] * mask.ndim, [slice(None)] * mask.ndim
+        after[axis], before[axis] = slice(1, None), slice(None, -1)
+        grown[tuple(after)] |= result[tuple(before)]
+        grown[tuple(before)] |= result[tuple(after)]
+        result = grown
+    return result
