@@ -21,13 +21,13 @@ class Policy:
     one_parenchyma: bool = True
     """Parenchyma that nothing labelled connects with the largest piece is dropped."""
     vessels_touch: bool = True
-    """Artery, vein and ureter that do not reach their kidney, directly or by way of each other, are dropped."""
+    """Artery, vein and ureter that do not reach their kidney, by way of each other or not, are dropped."""
     masses_attached: bool = True
     """RCC that does not touch parenchyma is dropped unless it is large."""
     detached_rcc_ml: float = 2.0
     """From this volume on a detached mass stays, in ml: it may have replaced what held it."""
     gap_mm: float = 3.0
-    """A piece of artery, vein or ureter at most this far from its kidney reaches it, in mm: breaks are forgiven."""
+    """A piece of artery, vein or ureter at most this far from its kidney reaches it, in mm."""
     sides_apart: bool = True
     """In a map with both kidneys, a piece of one label that reaches both is cut between them."""
 
@@ -82,7 +82,7 @@ def attached_masses(labels: Labels, spacing_mm: Spacing, least_ml: float) -> Mas
 
 
 def touching_trees(labels: Labels, spacing_mm: Spacing, gap_mm: float) -> Mask:
-    """Artery, vein and ureter that touch parenchyma or RCC or come within gap_mm of it, and all they touch."""
+    """Artery, vein and ureter that touch parenchyma or RCC or come within gap_mm, and all they touch."""
     pieces, n = kernels.label_components(np.isin(labels, TREES))
     kidney = np.isin(labels, KIDNEY)
     near = _grown(kidney) | within(kidney, gap_mm, spacing_mm)
