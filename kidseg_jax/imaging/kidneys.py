@@ -109,7 +109,8 @@ def _thinnest_plane(kidney: np.ndarray, parenchyma: np.ndarray, spacing: np.ndar
     below, above = np.maximum.accumulate(sections), np.maximum.accumulate(sections[::-1])[::-1]
     thin = sections / np.maximum(np.minimum(below, above), 1)
     thin[sections == 0] = 1.0
-    plane = int(np.argmin(thin))
+    thinnest = np.flatnonzero(thin == thin.min())
+    plane = int(thinnest[len(thinnest) // 2])
     lobes = int(np.argmax(sections[: plane + 1])), plane + int(np.argmax(sections[plane:]))
     share = own[:plane].sum() / max(own.sum(), 1)
     apart = (lobes[1] - lobes[0]) * spacing[2] >= LOBES_APART_MM

@@ -1,0 +1,148 @@
+"""The verb predict: what it reads, where it writes, what it skips, and what it says when a case is broken."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dicom_files import write_series
+from grids import body_ct, oblique, random_geometry
+
+from kidseg_jax.__main__ import main
+from kidseg_jax.imaging.io import read_ct, read_labels, write_volume
+from kidseg_jax.imaging.structures import NAMES, PARENCHYMA, RCC
+from kidseg_jax.imaging.volume import Volume, canonical, on_grid_of
+from kidseg_jax.network import cascade
+
+GRID = oblique(15, shape=(12, 14, 32))
+
+
+def bright_is_kidney(models, ct: Volume, threads=None) -> cascade.Prediction:
+    """Stands in for the networks, tested elsewhere: voxels over 300 HU are parenchyma, over 600 RCC."""
+    turned = canonical(ct)
+    labels = np.where(turned.array > 600, RCC, np.where(turned.array > 300, PARENCHYMA, 0)).astype(np.uint8)
+    kidneys = []
+    if labels.any():
+        incomplete = bool(labels[0].any())
+        kidneys.append(cascade.FoundKidney("right", (0, 0, 0), labels.shape, labels, incomplete))
+    return cascade.Prediction(on_grid_of(labels, ct), tuple(kidneys))
+
+
+@pytest.fixture(autouse=True)
+def networks(monkeypatch):
+    monkeypatch.setattr(cascade, "load_models", lambda path: None)
+    monkeypatch.setattr(cascade, "predict", bright_is_kidney)
+
+
+def with_kidney(grid=GRID, bottom=4) -> Volume:
+    ct = body_ct(grid)
+    turned = canonical(ct).array.copy()
+    turned[bottom:8, 4:8, 3:9] = 400
+    turned[5, 5, 5] = 700
+    return on_grid_of(turned, ct)
+
+
+def expected_labels(ct: Volume) -> np.ndarray:
+    return np.where(ct.array > 600, RCC, np.where(ct.array > 300, PARENCHYMA, 0))
+
+
+def predict(*arguments) -> int:
+    return main(["predict", *map(str, arguments), "--model", "anything"])
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("ending", ["nii.gz", "nii", "nrrd", "mha", "npz", "seg.nrrd"])
+def test_labels_lie_on_exactly_the_inputs_grid(tmp_path, seed, ending):
+    ct = with_kidney(random_geometry(np.random.default_rng(seed), 24)) if seed else with_kidney()
+    write_volume(tmp_path / "Ä scan.nii.gz", ct)
+    assert predict(tmp_path / "Ä scan.nii.gz", "--to", ending) == 0
+    labels = read_labels(tmp_path / f"Ä scan_kidseg.{ending}")
+    read = read_ct(tmp_path / "Ä scan.nii.gz")
+    np.testing.assert_array_equal(labels.array, expected_labels(read))
+    np.testing.assert_allclose(labels.geometry.origin_mm, read.geometry.origin_mm, rtol=1e-6)
+    np.testing.assert_allclose(labels.spacing_mm, read.spacing_mm, rtol=1e-6)
+    np.testing.assert_allclose(labels.geometry.direction, read.geometry.direction, atol=1e-6)
+
+
+def test_a_dicom_folder_writes_beside_itself(tmp_path):
+    ct = with_kidney()
+    write_series(tmp_path / "study", ct)
+    assert predict(tmp_path / "study") == 0
+    labels = read_labels(tmp_path / "study_kidseg.nii.gz")
+    np.testing.assert_array_equal(labels.array, expected_labels(ct))
+    assert labels.geometry.is_close(ct.geometry)
+
+
+def test_no_kidney_is_one_line_and_no_file(tmp_path, capfd):
+    write_volume(tmp_path / "x.nii.gz", body_ct(GRID))
+    assert predict(tmp_path / "x.nii.gz", "--preview", "--statistics") == 2
+    said = capfd.readouterr().err
+    assert said == "kidseg_jax: x: found no kidney, no label map written\n"
+    assert [p.name for p in tmp_path.iterdir()] == ["x.nii.gz"]
+
+
+def test_preview_and_statistics(tmp_path):
+    import PIL.Image
+
+    write_volume(tmp_path / "x.nii.gz", with_kidney())
+    assert predict(tmp_path / "x.nii.gz", "--out", tmp_path / "out", "--preview", "--statistics") == 0
+    with PIL.Image.open(tmp_path / "out" / "x_kidseg.png") as picture:
+        assert picture.mode == "RGB"
+    rows = table(tmp_path / "out" / "x_kidseg.csv")
+    assert [row["structure"] for row in rows] == list(NAMES)
+    voxel_ml = float(np.prod(GRID.spacing_mm)) / 1000
+    found = {row["structure"]: float(row["volume_ml"]) for row in rows}
+    assert found["parenchyma"] == pytest.approx((4 * 4 * 6 - 1) * voxel_ml, abs=5e-4)
+    assert found["rcc"] == pytest.approx(voxel_ml, abs=5e-4)
+    assert {row["incomplete"] for row in rows} == {"no"}
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def make_cases(folder: Path) -> None:
+    write_volume(folder / "case_00000" / "imaging.nii.gz", with_kidney())
+    write_volume(folder / "case_00001" / "imaging.nii.gz", body_ct(GRID))
+    write_volume(folder / "case_00002" / "imaging.nii.gz", with_kidney(bottom=0))
+    (folder / "case_00003").mkdir()
+    (folder / "case_00003" / "imaging.nii.gz").write_bytes(b"no image at all")
+
+
+def test_a_folder_goes_on_past_broken_cases_and_lists_them(tmp_path, capfd):
+    make_cases(tmp_path / "in")
+    assert predict(tmp_path / "in", "--out", tmp_path / "out", "--statistics") == 1
+    said = capfd.readouterr().err
+    assert "Traceback" not in said
+    assert said.splitlines()[-3:] == [
+        "2 of 4 cases have no label map:",
+        "  case_00001: case_00001: found no kidney, no label map written",
+        "  case_00003: imaging.nii.gz: not a NIfTI file, need a header of 348 bytes, got 15",
+    ]
+    made = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert made == [
+        "case_00000_kidseg.csv",
+        "case_00000_kidseg.nii.gz",
+        "case_00002_kidseg.csv",
+        "case_00002_kidseg.nii.gz",
+        "statistics.csv",
+    ]
+    rows = table(tmp_path / "out" / "statistics.csv")
+    assert {(row["case"], row["incomplete"]) for row in rows} == {("case_00000", "no"), ("case_00002", "yes")}
+
+
+def test_what_is_done_is_skipped(tmp_path, capfd):
+    make_cases(tmp_path)
+    assert predict(tmp_path) == 1
+    done = tmp_path / "case_00000" / "case_00000_kidseg.nii.gz"
+    before = done.stat().st_mtime_ns
+    capfd.readouterr()
+    assert predict(tmp_path) == 1
+    assert "case_00000: done before" in capfd.readouterr().out
+    assert done.stat().st_mtime_ns == before
+    assert predict(tmp_path / "case_00000" / "imaging.nii.gz", "--out", tmp_path / "o") == 0
+    assert predict(tmp_path / "case_00000" / "imaging.nii.gz", "--out", tmp_path / "o") == 0
+    assert "done before: 1 of 1" in capfd.readouterr().out
+    assert predict(tmp_path, "--overwrite") == 1
+    assert done.stat().st_mtime_ns != before
