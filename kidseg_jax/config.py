@@ -108,6 +108,8 @@ class NetConfig:
     """Channels of each level, finest first."""
     pool: int = 2
     """Side of the max-pooling block, in voxels (the paper has 3)."""
+    stem: int = 1
+    """Side of the blocks of voxels that become channels before the first level, and voxels again after the last."""
     patch: tuple[int, int, int] = (56, 48, 48)
     """Voxels (z, y, x) that the network sees at once."""
     spacing_mm: float = 2.0
@@ -121,10 +123,12 @@ class NetConfig:
 
     def __post_init__(self) -> None:
         if len(self.features) < 2 or min(self.features) < 1:
-            raise ValueError(f"NetConfig.features: need at least 2 levels of 1 channel or more, got {self.features}")
+            raise ValueError(
+                f"NetConfig.features: need at least 2 levels of 1 channel or more, got {self.features}"
+            )
         if self.pool < 2:
             raise ValueError(f"NetConfig.pool: need 2 or more, got {self.pool}")
-        block = self.pool ** (len(self.features) - 1)
+        block = self.stem * self.pool ** (len(self.features) - 1)
         if len(self.patch) != 3 or any(n < block or n % block for n in self.patch):
             raise ValueError(f"NetConfig.patch: need three sizes divisible by {block}, got {self.patch}")
         if not self.spacing_mm > 0:
@@ -145,8 +149,12 @@ class TrainConfig:
     """Passes over the training kidneys for stage 1, 2, ...; the last value holds for later stages."""
     batch: int = 1
     """Kidneys a step."""
+    optimizer: Literal["adam", "muon"] = "adam"
+    """adam for everything, or muon for the convolution kernels and adam for the rest."""
     rate: float = 1e-2
     """Peak learning rate of Adam."""
+    kernel_rate: float = 3e-2
+    """Peak learning rate of Muon."""
     schedule: Literal["constant", "cosine"] = "cosine"
     """constant, or a linear warm-up followed by a cosine to zero."""
     warmup: float = 0.1
@@ -157,6 +165,8 @@ class TrainConfig:
     """Adam's first-moment decay."""
     class_weights: tuple[float, ...] = ()
     """Weights of the cross-entropy beside the Dice loss, background first; empty is Dice alone (eq. 1 and 2)."""
+    dice_power: Literal[1, 2] = 1
+    """Power of the probabilities in the size of a prediction: 1 as published, 2 rewards being sure."""
     noise_sd: float = 0.05
     """SD of the Gaussian noise on every input, in units of half the HU window."""
     shift_mm: float = 8.0
@@ -165,6 +175,30 @@ class TrainConfig:
     """SD of a random scale of the intensities about 1."""
     offset_sd: float = 0.0
     """SD of a random offset of the intensities, in units of half the HU window."""
+    turn_deg: float = 0.0
+    """Largest random turn about the body's long axis, in degrees."""
+    zoom: float = 0.0
+    """Largest random change of size, as a share."""
+
+    def __post_init__(self) -> None:
+        if (
+            self.steps < 0
+            or self.batch < 1
+            or (self.steps == 0 and not (self.epochs and min(self.epochs) > 0))
+        ):
+            raise ValueError(
+                "TrainConfig: need steps above 0 or epochs above 0, and a batch of 1 or more, "
+                f"got steps {self.steps}, epochs {self.epochs}, batch {self.batch}"
+            )
+        for name in ("rate", "kernel_rate"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"TrainConfig.{name}: must be positive, got {getattr(self, name)}")
+        for name in ("weight_decay", "noise_sd", "shift_mm", "gain_sd", "offset_sd", "turn_deg", "zoom"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"TrainConfig.{name}: must not be negative, got {getattr(self, name)}")
+        for name in ("warmup", "momentum", "zoom"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"TrainConfig.{name}: need 0 to below 1, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -177,12 +211,74 @@ class Config:
     annotator: AnnotatorConfig = AnnotatorConfig()
     coarse: NetConfig = NetConfig(features=(8, 16), patch=(40, 40, 56), spacing_mm=8.0)
     """The network that finds the kidneys in the whole CT."""
-    coarse_train: TrainConfig = TrainConfig(steps=80, class_weights=(1.0, 5.0, 5.0), shift_mm=16.0)
-    fine: NetConfig = NetConfig()
+    coarse_train: TrainConfig = TrainConfig(
+        steps=100,
+        optimizer="muon",
+        class_weights=(1.0, 5.0, 5.0),
+        shift_mm=16.0,
+        gain_sd=0.05,
+        offset_sd=0.05,
+    )
+    """How the coarse network learns."""
+    fine: NetConfig = NetConfig(
+        features=(8, 24, 48), patch=(60, 44, 52), spacing_mm=2.25, offset_mm=(-10.0, -5.0, 18.0)
+    )
     """The network that segments one kidney in its ROI."""
-    fine_train: TrainConfig = TrainConfig(class_weights=(1.0, 10.0, 10.0, 20.0, 2.0, 5.0))
+    fine_train: TrainConfig = TrainConfig(
+        steps=500,
+        optimizer="muon",
+        class_weights=(1.0, 10.0, 7.0, 7.0, 1.5, 4.0),
+        dice_power=2,
+        gain_sd=0.05,
+        offset_sd=0.05,
+    )
+    """How the fine network learns."""
 
 
+PAPER = TrainConfig(
+    steps=0, epochs=(150, 300, 300), rate=1e-5, schedule="constant", weight_decay=5e-4, shift_mm=0.0
+)
 PRESETS: dict[str, Config] = {
     "demo": Config(),
+    "paper": Config(
+        coarse=NetConfig(features=(16, 32, 64), pool=3, patch=(54, 54, 72), spacing_mm=6.0),
+        coarse_train=PAPER,
+        fine=NetConfig(
+            features=(16, 32, 64), pool=3, patch=(108, 81, 99), spacing_mm=1.25, offset_mm=(-10.0, -5.0, 18.0)
+        ),
+        fine_train=PAPER,
+    ),
+    "gpu": Config(
+        coarse=NetConfig(features=(16, 32, 64), patch=(64, 64, 80), spacing_mm=5.0, dtype="bfloat16"),
+        coarse_train=TrainConfig(
+            steps=1000,
+            batch=2,
+            optimizer="muon",
+            class_weights=(1.0, 5.0, 5.0),
+            shift_mm=20.0,
+            gain_sd=0.1,
+            offset_sd=0.1,
+            turn_deg=15.0,
+            zoom=0.15,
+        ),
+        fine=NetConfig(
+            features=(32, 64, 128, 256),
+            patch=(112, 80, 96),
+            spacing_mm=1.25,
+            offset_mm=(-10.0, -5.0, 18.0),
+            dtype="bfloat16",
+        ),
+        fine_train=TrainConfig(
+            steps=4000,
+            batch=2,
+            optimizer="muon",
+            class_weights=(1.0, 10.0, 7.0, 7.0, 1.5, 4.0),
+            dice_power=2,
+            shift_mm=10.0,
+            gain_sd=0.1,
+            offset_sd=0.1,
+            turn_deg=10.0,
+            zoom=0.1,
+        ),
+    ),
 }

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.scipy.ndimage import map_coordinates
 
 from kidseg_jax.config import NetConfig, TrainConfig
 
@@ -19,13 +20,33 @@ def random_patch(
     """A shifted, rescaled, noisy patch of one ROI: int16 HU and uint8 labels (z, y, x) -> float32 and int32 of net.patch.
 
     The ROI is larger than the patch by the largest shift on both sides; Gaussian noise is always added.
-    Source: Kim et al. 2020, Methods (the noise); shift, gain and offset are ours.
+    Source: Kim et al. 2020, Methods (the noise); shift, turn, zoom, gain and offset are ours.
     """
-    shift_key, gain_key, offset_key, noise_key = jax.random.split(key, 4)
+    shift_key, pose_key, gain_key, offset_key, noise_key = jax.random.split(key, 5)
     room = jnp.array([have - need for have, need in zip(ct.shape, net.patch, strict=True)])
     start = jax.random.randint(shift_key, (3,), jnp.zeros(3, jnp.int32), room + 1)
-    image = to_window(lax.dynamic_slice(ct, start, net.patch), net.window_hu)
+    if train.turn_deg or train.zoom:
+        places = _turned(pose_key, start, net, train)
+        hu = map_coordinates(ct.astype(jnp.float32), places, order=1, mode="nearest")
+        targets = map_coordinates(labels.astype(jnp.int32), places, order=0, mode="nearest")
+    else:
+        hu = lax.dynamic_slice(ct, start, net.patch)
+        targets = lax.dynamic_slice(labels, start, net.patch).astype(jnp.int32)
+    image = to_window(hu, net.window_hu)
     gain = 1.0 + train.gain_sd * jax.random.normal(gain_key)
     offset = train.offset_sd * jax.random.normal(offset_key)
     noise = train.noise_sd * jax.random.normal(noise_key, net.patch)
-    return image * gain + offset + noise, lax.dynamic_slice(labels, start, net.patch).astype(jnp.int32)
+    return image * gain + offset + noise, targets
+
+
+def _turned(key: jax.Array, start: jax.Array, net: NetConfig, train: TrainConfig) -> list[jax.Array]:
+    """ROI indices (z, y, x) of every patch voxel, the patch turned about z and zoomed about its centre."""
+    turn, zoom = jax.random.uniform(key, (2,), minval=-1.0, maxval=1.0)
+    angle, scale = turn * jnp.deg2rad(train.turn_deg), 1.0 + zoom * train.zoom
+    middle = [(n - 1) / 2 for n in net.patch]
+    z, y, x = jnp.meshgrid(
+        *[(jnp.arange(n) - m) * scale for n, m in zip(net.patch, middle, strict=True)], indexing="ij"
+    )
+    cosine, sine = jnp.cos(angle), jnp.sin(angle)
+    turned = (z, cosine * y - sine * x, sine * y + cosine * x)
+    return [t + m + s for t, m, s in zip(turned, middle, start.astype(jnp.float32), strict=True)]

@@ -60,7 +60,9 @@ def run_stage(state: StageState, new: Evidence, config: Config, watch: Watch | N
     evidence = state.evidence.and_also(new)
     index = state.index + 1
 
-    def fitted(role: Role, net: NetConfig, settings: TrainConfig, n_classes: int, samples: tuple[Sample, ...]) -> Params:
+    def fitted(
+        role: Role, net: NetConfig, settings: TrainConfig, n_classes: int, samples: tuple[Sample, ...]
+    ) -> Params:
         return _fit(role, net, settings, n_classes, samples, index, config.seed, watch or Unwatched())
 
     coarse = fitted("coarse", config.coarse, config.coarse_train, N_COARSE, evidence.coarse)
@@ -85,5 +87,3 @@ def _fit(
     for state, loss in train(state, step, samples, total, settings.batch, seeds[1]):  # noqa: B007
         watch.step(role, state, loss, total)
     return state.params
-
-

@@ -107,7 +107,9 @@ class Loop:
             prediction = predict(models, case.ct, self.threads)
             directory.write_labels("predictions", name, prediction.labels)
             for pair in pair_kidneys(case, self.kidneys[name], prediction):
-                measured = measure_kidney(pair.truth, pair.predicted, case.ct.spacing_mm, threads=self.threads)
+                measured = measure_kidney(
+                    pair.truth, pair.predicted, case.ct.spacing_mm, threads=self.threads
+                )
                 records += [{**pair.name, **record} for record in measured]
         return records
 
@@ -143,8 +145,15 @@ class Loop:
         by_hand = manual_seconds(pair.truth, case.ct.spacing_mm, self.config.annotator)
         records, events = [], []
         for structure, seconds in done.seconds.items():
-            changed = {"voxels_added": done.voxels_added[structure], "voxels_removed": done.voxels_removed[structure]}
-            times = {"manual_seconds": by_hand.get(structure), "corrected_seconds": seconds, "simulated": True}
+            changed = {
+                "voxels_added": done.voxels_added[structure],
+                "voxels_removed": done.voxels_removed[structure],
+            }
+            times = {
+                "manual_seconds": by_hand.get(structure),
+                "corrected_seconds": seconds,
+                "simulated": True,
+            }
             records.append({**pair.name, "structure": structure, **times, **changed})
             events.append(
                 LabelEvent(
@@ -206,7 +215,11 @@ def run_loop(
         cases = load_cohort(data, label_map=label_map) if data else phantoms(config, threads, reporter)
         how = {"annotator": "human" if people else "simulated", "blind": people.blind if people else 0.0}
         run.begin(config, n_stages, data, describe_device(), label_map=label_map, **how)
-        loop = PeopleLoop(run, config, cases, n_stages, threads, people) if people else Loop(run, config, cases, n_stages, threads)
+        loop = (
+            PeopleLoop(run, config, cases, n_stages, threads, people)
+            if people
+            else Loop(run, config, cases, n_stages, threads)
+        )
         loop.survey(reporter)
         state = StageState()
         try:
@@ -223,7 +236,9 @@ def phantoms(config: Config, threads: int, reporter: Reporter) -> Sequence[Case]
     from kidseg_jax.imaging.phantom import make_cohort
 
     bar = reporter.bars.add_task("phantoms", total=config.cohort.patients)
-    cases = make_cohort(config.cohort, config.seed, threads, lambda done: reporter.bars.update(bar, completed=done))
+    cases = make_cohort(
+        config.cohort, config.seed, threads, lambda done: reporter.bars.update(bar, completed=done)
+    )
     return cases
 
 

@@ -32,7 +32,9 @@ def stage_sizes(n_stages: int, n_kidneys: int) -> tuple[int, ...]:
     sizes = tuple(round(float(size) / high * n_kidneys) for size in of_50)
     training = [round(size * (1 - TEST_SHARE)) for size in sizes]
     if any(b <= a for a, b in zip((0, *training[:-1]), training, strict=True)) or n_kidneys < 2:
-        raise ValueError(f"stage_sizes: {n_kidneys} kidneys are too few for {n_stages} stages, got sizes {sizes}")
+        raise ValueError(
+            f"stage_sizes: {n_kidneys} kidneys are too few for {n_stages} stages, got sizes {sizes}"
+        )
     return sizes
 
 
@@ -44,24 +46,31 @@ def make_plan(kidneys: Sequence[Kidney], n_stages: int, seed: int) -> Plan:
     """
     sizes = stage_sizes(n_stages, len(kidneys))
     training = [round(size * (1 - TEST_SHARE)) for size in sizes]
-    wanted = [len(kidneys) - training[-1] if n_stages > 1 or len(kidneys) == sizes[-1] else sizes[-1] - training[-1]]
+    wanted = [
+        len(kidneys) - training[-1] if n_stages > 1 or len(kidneys) == sizes[-1] else sizes[-1] - training[-1]
+    ]
     wanted += [b - a for a, b in zip((0, *training[:-1]), training, strict=True)]
     of_patient: dict[str, list[Kidney]] = {}
     for kidney in kidneys:
         of_patient.setdefault(kidney.patient, []).append(kidney)
     patients = sorted(of_patient)
     if len(patients) < len(wanted):
-        raise ValueError(f"make_plan: {n_stages} stages and a test set need {len(wanted)} patients, got {len(patients)}")
+        raise ValueError(
+            f"make_plan: {n_stages} stages and a test set need {len(wanted)} patients, got {len(patients)}"
+        )
     counts = np.array([len(of_patient[p]) for p in patients])
     rcc = np.array([sum(k.has_rcc for k in of_patient[p]) for p in patients])
     rng = np.random.default_rng(seed)
     deals = [_deal(rng.permutation(len(patients)), counts, wanted) for _ in range(500)]
     best = min(deals, key=lambda groups: _cost(groups, counts, rcc, wanted))
     cases = [
-        tuple(sorted({k.case for i in group for k in of_patient[patients[i]]})) for group in best[: len(wanted)]
+        tuple(sorted({k.case for i in group for k in of_patient[patients[i]]}))
+        for group in best[: len(wanted)]
     ]
     if not all(cases):
-        raise ValueError(f"make_plan: no deal of {len(patients)} patients gives every stage a kidney of its own")
+        raise ValueError(
+            f"make_plan: no deal of {len(patients)} patients gives every stage a kidney of its own"
+        )
     return Plan(cases[0], tuple(cases[1:]))
 
 

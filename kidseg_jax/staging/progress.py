@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from kidseg_jax.network import checkpoint
 from kidseg_jax.network.training import TrainState
@@ -64,19 +71,25 @@ class TrainingWatch:
             except ValueError as error:
                 print(f"kidseg_jax: {error}; taking the one before it", file=sys.stderr)
         what = f"stage {self.stage}: {role} network"
-        self.reporter.bars.reset(self.bar, total=total, completed=int(state.step), description=what, visible=True)
+        self.reporter.bars.reset(
+            self.bar, total=total, completed=int(state.step), description=what, visible=True
+        )
         return state
 
     def step(self, role: Role, state: TrainState, loss: object, total: int) -> None:
         done = int(state.step)
         self.reporter.bars.update(self.bar, completed=done)
         if done % STEPS_A_CHECKPOINT == 0 and done < total:
-            checkpoint.save(self.folder / f"{role}_{done:07d}.safetensors", state, {"role": role, "step": done})
+            checkpoint.save(
+                self.folder / f"{role}_{done:07d}.safetensors", state, {"role": role, "step": done}
+            )
             for old in self._files(role)[:-2]:
                 old.unlink()
         if done % 20 == 0:
             self.losses.append((role, done, float(loss)))  # pyright: ignore[reportArgumentType]
-            self.reporter.say(f"stage {self.stage}: {role} network, step {done} of {total}, loss {self.losses[-1][2]:.3f}")
+            self.reporter.say(
+                f"stage {self.stage}: {role} network, step {done} of {total}, loss {self.losses[-1][2]:.3f}"
+            )
 
     def clear(self) -> None:
         """Drop the checkpoints of a stage whose networks are saved."""

@@ -37,9 +37,16 @@ class RunDirectory:
         if file.exists():
             before = read_json(file)
             for name, (was, now) in _differences(before, asked):
-                raise ValueError(f"{self.path}: {name} is {was!r} in this run, got {now!r}; choose another --out")
+                raise ValueError(
+                    f"{self.path}: {name} is {was!r} in this run, got {now!r}; choose another --out"
+                )
             return
-        about = {"versions": _versions(), "commit": _commit(), "device": device, "machine": platform.machine()}
+        about = {
+            "versions": _versions(),
+            "commit": _commit(),
+            "device": device,
+            "machine": platform.machine(),
+        }
         write_json(file, {**asked, **about})
 
 
@@ -96,7 +103,9 @@ def read_json(path: Path) -> Any:
 
 def _differences(before: Any, asked: Any, name: str = "") -> list[tuple[str, tuple[Any, Any]]]:
     if isinstance(asked, dict) and isinstance(before, dict):
-        return [d for key in asked for d in _differences(before.get(key), asked[key], f"{name}.{key}".lstrip("."))]
+        return [
+            d for key in asked for d in _differences(before.get(key), asked[key], f"{name}.{key}".lstrip("."))
+        ]
     return [] if before == asked else [(name, (before, asked))]
 
 
