@@ -5,7 +5,7 @@
 #include <pybind11/stl.h>
 
 #include "cleanup.hpp"
-#include "components.hpp"
+#include "instances.hpp"
 #include "resample.hpp"
 #include "roi.hpp"
 #include "sampling.hpp"
