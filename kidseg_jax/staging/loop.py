@@ -11,6 +11,7 @@ import numpy as np
 
 from kidseg_jax.config import AnnotatorConfig, Config
 from kidseg_jax.imaging.cohort import Case, Kidney, kidneys_of, load_cohort
+from kidseg_jax.imaging.volume import canonical
 from kidseg_jax.labelling.correction import correct, manual_seconds
 from kidseg_jax.labelling.events import LabelEvent, content_hash
 from kidseg_jax.labelling.ledger import append
@@ -99,6 +100,7 @@ class Loop:
         self, directory: StageDirectory, models: Models, reporter: Reporter, index: int
     ) -> list[dict[str, Any]]:
         """Metrics of every held-out kidney and structure; the predictions are written down."""
+        from kidseg_jax.evaluation.evidence import write_evidence
         from kidseg_jax.evaluation.metrics import measure_kidney
 
         records = []
@@ -106,17 +108,20 @@ class Loop:
             case = self.cases[self.index[name]]
             prediction = predict(models, case.ct, self.threads)
             directory.write_labels("predictions", name, prediction.labels)
+            ct = canonical(case.ct)
             for pair in pair_kidneys(case, self.kidneys[name], prediction):
-                measured = measure_kidney(
-                    pair.truth, pair.predicted, case.ct.spacing_mm, threads=self.threads
-                )
+                measured = measure_kidney(pair.truth, pair.predicted, ct.spacing_mm, threads=self.threads)
                 records += [{**pair.name, **record} for record in measured]
+                kidney = pair.kidney.name
+                write_evidence(directory.path, kidney, "test", ct, pair.box, pair.truth, pair.predicted)
         return records
 
     def label_next(
         self, directory: StageDirectory, models: Models, model: str, reporter: Reporter, index: int
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Predict the next stage's cases, let the simulated annotator correct them, and write it all down."""
+        from kidseg_jax.evaluation.evidence import write_evidence
+
         labelling: list[dict[str, Any]] = []
         surfaces: list[dict[str, Any]] = []
         new = self.plan.new[index] if index < self.n_stages else ()
@@ -125,12 +130,15 @@ class Loop:
             prediction = predict(models, case.ct, self.threads)
             directory.write_labels("predictions", name, prediction.labels)
             corrected, events = [], []
+            ct = canonical(case.ct)
             for pair in pair_kidneys(case, self.kidneys[name], prediction):
                 labels, records, lines = self.correct(pair, case, model, index)
                 corrected.append((pair.box, labels))
                 labelling += records
                 events += lines
                 surfaces += self.surfaces(pair, labels, case)
+                kidney = pair.kidney.name
+                write_evidence(directory.path, kidney, "new", ct, pair.box, pair.truth, pair.predicted, labels)
             directory.write_labels("corrected", name, merged(case, corrected))
             append(self.run.ledger, events, once=True)
         return labelling, surfaces
@@ -141,8 +149,9 @@ class Loop:
         """One kidney's corrected labels, with a record and a ledger line for each of its structures."""
         kidney = pair.kidney
         rng = np.random.default_rng([self.config.seed, self.index[case.name], kidney.side == "left"])
-        done = correct(pair.truth, pair.predicted, case.ct.spacing_mm, self.config.annotator, rng)
-        by_hand = manual_seconds(pair.truth, case.ct.spacing_mm, self.config.annotator)
+        spacing_mm = canonical(case.ct).spacing_mm
+        done = correct(pair.truth, pair.predicted, spacing_mm, self.config.annotator, rng)
+        by_hand = manual_seconds(pair.truth, spacing_mm, self.config.annotator)
         records, events = [], []
         for structure, seconds in done.seconds.items():
             changed = {
@@ -182,7 +191,7 @@ class Loop:
             from kidseg_jax.evaluation.meshes import compare_kidney
         except ImportError:
             return []
-        found = compare_kidney(pair.truth, pair.predicted, corrected, case.ct.spacing_mm)
+        found = compare_kidney(pair.truth, pair.predicted, corrected, canonical(case.ct).spacing_mm)
         return [{**pair.name, **record} for record in found]
 
 
