@@ -63,7 +63,7 @@ def serving(app) -> Iterator["Client"]:
         yield Client(listener.getsockname()[1])
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(180)
         listener.close()
 
 
@@ -75,7 +75,7 @@ class Client:
 
     def ask(self, method: str, selector: str, body: bytes | str | None = None, **headers: str):
         """Status, headers and body of one request on a connection of its own."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=180)
         try:
             named = {key.replace("_", "-"): value for key, value in headers.items()}
             connection.request(method, selector, body=body, headers={**self.headers, **named})
@@ -133,7 +133,7 @@ class Client:
 
 def raw_request(port: int, text: bytes) -> bytes:
     """The answer to bytes that no client library would send; they ask for the connection to close."""
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=180) as connection:
         connection.sendall(text)
         received = b""
         while chunk := connection.recv(1 << 16):
