@@ -63,6 +63,13 @@ def test_too_little_data_gives_none_not_nan():
         paired_test([1.0], [1.0], [])
 
 
+def test_two_patients_and_kidneys_that_do_not_change_are_no_trouble():
+    two = paired_test([0.0, 0.0], [0.0, 0.1], ["a", "b"])
+    assert two.p_t == pytest.approx(0.5) and two.detectable is not None and two.detectable > 0.1
+    tied = paired_test([0, 0, 0, 0.2, 0.3, 0.4], [0, 0, 0.1, 0.3, 0.3, 0.6], alone(6))
+    assert tied.p_wilcoxon is not None and 0 < tied.p_wilcoxon < 1
+
+
 def test_both_kidneys_of_a_patient_count_once_in_the_clustered_test():
     rng = np.random.default_rng(3)
     change = np.repeat(rng.normal(1, 2, 8), 2)  # both kidneys of a patient change alike
@@ -122,7 +129,10 @@ def test_detectable_difference_is_found_in_four_of_five_simulated_studies(n):
     changes = np.random.default_rng(n).normal(difference, sd, (repeats, n))
     found = np.mean(stats.ttest_1samp(changes, 0, axis=1).pvalue <= 0.05)
     assert found == pytest.approx(0.8, abs=0.02)  # 3 standard errors of 4000 repeats
-    assert t_test_power(0.0, n) == pytest.approx(0.05)
+    assert t_test_power(0.0, n) == pytest.approx(0.05, abs=1e-4)
+    critical, shift = stats.t.ppf(0.975, n - 1), 0.6 * np.sqrt(n)
+    noncentral = stats.nct.sf(critical, n - 1, shift) + stats.nct.cdf(-critical, n - 1, shift)
+    assert t_test_power(0.6, n) == pytest.approx(noncentral, abs=1e-4)
 
 
 def test_detectable_difference_shrinks_with_n_and_is_none_without_spread():
