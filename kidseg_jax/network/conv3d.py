@@ -1,32 +1,63 @@
 """A 3x3x3 convolution that is fast on CPU as well as on GPU.
 
-XLA's CPU backend runs 2-D convolutions several times faster than 3-D ones. Folding depth into the batch turns one 3-D
-convolution C -> C_out into one 2-D convolution C -> 3 C_out and three depth-shifted adds, the same sums in another order.
+XLA's CPU backend runs 3-D convolutions slowly. The package's own, compiled into `_conv`, is used there. Where
+that is not built, depth is folded into the batch: one 3-D convolution C -> C_out becomes one 2-D convolution
+C -> 3 C_out and three depth-shifted adds, the same sums in another order.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-Form = Literal["fold", "lax"]
+from kidseg_jax.network import native
+
+Form = Literal["native", "fold", "lax"]
+
+
+def best_form() -> Form:
+    """The fastest form here: native on CPU, fold where it is not built, lax on every other device."""
+    if jax.default_backend() != "cpu":
+        return "lax"
+    return "native" if native.available() else "fold"
 
 
 def conv3d(x: jax.Array, kernel: jax.Array, form: Form | None = None) -> jax.Array:
-    """Convolution with zero padding and stride 1: (b, z, y, x, c), (3, 3, 3, c, c_out) -> (b, z, y, x, c_out).
+    """Convolution, zero padding, stride 1: (b, z, y, x, c), (3, 3, 3, c, c_out) -> (b, z, y, x, c_out).
 
-    form: "fold" (depth in the batch) or "lax" (XLA's own 3-D convolution); None takes fold on CPU and lax elsewhere.
-    Both agree to a relative error of 1e-5 in float32, gradients included. Raises ValueError on other kernel sizes.
+    form: "native" (compiled for CPU, computed in float32, differentiable once), "fold" (depth in the batch)
+    or "lax" (XLA's own 3-D convolution); None takes `best_form`. All agree to a relative error of 1e-5 in
+    float32, gradients included. Raises ValueError on other kernel sizes.
     """
-    if kernel.shape[:3] != (3, 3, 3) or x.ndim != 5 or x.shape[-1] != kernel.shape[3]:
-        raise ValueError(f"conv3d: need x (b, z, y, x, c), kernel (3, 3, 3, c, c_out), got {x.shape}, {kernel.shape}")
-    chosen = form or ("fold" if jax.default_backend() == "cpu" else "lax")
-    return _folded(x, kernel) if chosen == "fold" else _lax(x, kernel)
+    return conv3d_sum((x,), (kernel,), form)
+
+
+def conv3d_sum(
+    inputs: Sequence[jax.Array], kernels: Sequence[jax.Array], form: Form | None = None
+) -> jax.Array:
+    """Sum of `conv3d` of each input with its kernel: the convolution of their concatenation, not copied."""
+    for x, kernel in zip(inputs, kernels, strict=True):
+        if kernel.shape[:3] != (3, 3, 3) or x.ndim != 5 or x.shape[-1] != kernel.shape[3]:
+            raise ValueError(
+                f"conv3d: need x (b, z, y, x, c), kernel (3, 3, 3, c, c_out), got {x.shape}, {kernel.shape}"
+            )
+    chosen = form or best_form()
+    if chosen == "native":
+        if not native.available():
+            raise ValueError("conv3d: need the compiled module kidseg_jax._conv for form native, got none")
+        exact = [tuple(a.astype(jnp.float32) for a in arrays) for arrays in (inputs, kernels)]
+        return native.conv3d_sum(*exact).astype(inputs[0].dtype)
+    convolve = _folded if chosen == "fold" else _lax
+    first, *others = [convolve(x, kernel) for x, kernel in zip(inputs, kernels, strict=True)]
+    return sum(others, start=first)
 
 
 def _lax(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return lax.conv_general_dilated(x, kernel, (1, 1, 1), "SAME", dimension_numbers=("NDHWC", "DHWIO", "NDHWC"))
+    return lax.conv_general_dilated(
+        x, kernel, (1, 1, 1), "SAME", dimension_numbers=("NDHWC", "DHWIO", "NDHWC")
+    )
 
 
 @jax.custom_vjp
@@ -54,7 +85,7 @@ def _backward(residuals: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax
 
 
 def _kernel_gradient(x: jax.Array, g: jax.Array) -> jax.Array:
-    """Three 2-D kernel gradients, one for each depth offset: channels stand in the batch, the batch in the channels."""
+    """Three 2-D kernel gradients, one for each depth offset: channels as the batch, the batch as channels."""
     b, d, h, w, c = x.shape
     planes = x.reshape(b * d, h, w, c)
     padded = jnp.pad(g, ((0, 0), (1, 1), (0, 0), (0, 0), (0, 0)))

@@ -1,0 +1,130 @@
+// The inner loops of conv3d.hpp, included once for each instruction set, inside its own namespace and target options:
+// hence no include guard and no includes. Expected: constants lanes (floats in a vector), max_columns (outputs along x
+// held in registers) and max_channels (input channels of a kernel gradient held in registers).
+
+#define KIDSEG_INLINE inline __attribute__((always_inline))
+
+template <int L>
+struct Vector {
+    typedef float type __attribute__((vector_size(L * sizeof(float))));
+    typedef float anywhere __attribute__((vector_size(L * sizeof(float)), aligned(4), may_alias));
+};
+template <int L>
+using Lanes = typename Vector<L>::type;
+template <int... I>
+using Each = std::integer_sequence<int, I...>;
+
+template <int L>
+KIDSEG_INLINE void load(Lanes<L>& v, const float* p) {
+    v = *reinterpret_cast<const typename Vector<L>::anywhere*>(p);
+}
+
+template <int L>
+KIDSEG_INLINE void store(float* p, const Lanes<L>& v, int valid) {
+    if (valid == L) *reinterpret_cast<typename Vector<L>::anywhere*>(p) = v;
+    else std::memcpy(p, &v, static_cast<std::size_t>(valid) * sizeof(float));
+}
+
+template <int L>
+KIDSEG_INLINE void add_at(float* p, const Lanes<L>& v) {
+    Lanes<L> sum;
+    load<L>(sum, p);
+    sum += v;
+    store<L>(p, sum, L);
+}
+
+// One input column meets the three outputs it reaches: one broadcast for three multiply-adds.
+template <int L, int X, int I>
+KIDSEG_INLINE void column(Lanes<L>* acc, const float* x, const Lanes<L>& w0, const Lanes<L>& w1, const Lanes<L>& w2) {
+    if constexpr (I < X) acc[I] += x[I] * w0;
+    if constexpr (I >= 1 && I <= X) acc[I - 1] += x[I] * w1;
+    if constexpr (I >= 2) acc[I - 2] += x[I] * w2;
+}
+
+template <int L, int X, int... I>
+KIDSEG_INLINE void columns(Lanes<L>* acc, const float* x, const float* w, Each<I...>) {
+    Lanes<L> w0, w1, w2;
+    load<L>(w0, w);
+    load<L>(w1, w + L);
+    load<L>(w2, w + 2 * L);
+    (column<L, X, I>(acc, x, w0, w1, w2), ...);
+}
+
+template <int L, int... I>
+KIDSEG_INLINE void store_columns(const Lanes<L>* acc, float* y, Index c_out, Index n, int valid, Each<I...>) {
+    ((I < n ? store<L>(y + I * c_out, acc[I], valid) : void()), ...);
+}
+
+// X neighbouring outputs of one row, L channels each, summed over all taps in registers; the first n are kept.
+template <int L, int X>
+void forward_columns(const Tap* taps, Index n_taps, Index stride, Index x0, Index n, float* y, Index c_out, int valid) {
+    Lanes<L> acc[X] = {};
+    for (Index t = 0; t < n_taps; ++t) {
+        const float* x = taps[t].x + x0;
+        const float* w = taps[t].w;
+        for (const float* end = w + taps[t].channels * 3 * L; w != end; w += 3 * L, x += stride)
+            columns<L, X>(acc, x, w, std::make_integer_sequence<int, X + 2>{});
+    }
+    store_columns<L>(acc, y + x0 * c_out, c_out, n, valid, std::make_integer_sequence<int, X>{});
+}
+
+template <int L, int X = max_columns>
+void forward_up_to(const Tap* taps, Index n_taps, Index stride, Index x0, Index n, float* y, Index c_out, int valid) {
+    if constexpr (X > 2) {
+        if (n <= X - 2) return forward_up_to<L, X - 2>(taps, n_taps, stride, x0, n, y, c_out, valid);
+    }
+    forward_columns<L, X>(taps, n_taps, stride, x0, n, y, c_out, valid);
+}
+
+template <int L>
+void forward_row(const Tap* taps, Index n_taps, Index stride, Index width, float* y, Index c_out, int valid) {
+    Index x0 = 0;
+    for (Index left = (width + max_columns - 1) / max_columns; left > 0; --left) {
+        const Index n = std::min(((width - x0 + left - 1) / left + 1) / 2 * 2, width - x0);
+        forward_up_to<L>(taps, n_taps, stride, x0, n, y, c_out, valid);
+        x0 += n;
+    }
+}
+
+template <int L, int CI, int... C>
+KIDSEG_INLINE void outer(Lanes<L>* acc, const float* x, const Lanes<L>& before, const Lanes<L>& here, const Lanes<L>& after,
+                         Each<C...>) {
+    ((acc[C] += x[C] * after, acc[CI + C] += x[C] * here, acc[2 * CI + C] += x[C] * before), ...);
+}
+
+// Sums of x (CI channels) times g (L channels) over some rows, for the three taps along x at once.
+template <int L, int CI, int... A>
+KIDSEG_INLINE void gradient_block(const Rows& r, Index c0, float* sums, Each<A...>) {
+    constexpr auto channels = std::make_integer_sequence<int, CI>{};
+    Lanes<L> acc[3 * CI] = {};
+    for (Index row = 0; row < r.n; ++row) {
+        const float *p = r.x + row * r.width * r.c_in + c0, *q = r.g + row * r.width * r.c_out;
+        Lanes<L> before = {}, here, after;
+        load<L>(here, q);
+        for (Index i = 1; i < r.width; ++i, p += r.c_in) {
+            q += r.c_out;
+            load<L>(after, q);
+            outer<L, CI>(acc, p, before, here, after, channels);
+            before = here;
+            here = after;
+        }
+        after = Lanes<L>{};
+        outer<L, CI>(acc, p, before, here, after, channels);
+    }
+    (add_at<L>(sums + ((A / CI) * r.c_in + c0 + A % CI) * r.c_out, acc[A]), ...);
+}
+
+template <int L, int CI = max_channels>
+void gradient_rows(const Rows& r, float* sums, Index c0) {
+    for (; c0 + CI <= r.c_in; c0 += CI) gradient_block<L, CI>(r, c0, sums, std::make_integer_sequence<int, 3 * CI>{});
+    if constexpr (CI > 1) {
+        if (c0 < r.c_in) gradient_rows<L, CI / 2>(r, sums, c0);
+    }
+}
+
+#undef KIDSEG_INLINE
+
+[[nodiscard]] inline Inner inner() {
+    constexpr int narrow = lanes < 8 ? lanes : 8;
+    return {lanes, narrow, max_columns, forward_row<lanes>, forward_row<narrow>, gradient_rows<lanes>, gradient_rows<narrow>};
+}
