@@ -141,9 +141,9 @@ def minimum_detectable_difference(
 
 
 def t_test_power(effect: float, n: int, *, alpha: float = ALPHA) -> float:
-    """Power of a two-sided paired t-test of n >= 2 pairs at standardised effect mean / SD, to about 1e-4.
-
     """Power of a two-sided paired t-test of n >= 2 pairs at a standardised effect (mean over SD), to 1e-4.
+
+    The noncentral t as a mean over the spreads that a sample may show: SciPy's own gives NaN at n = 2.
     """
     shares = (np.arange(4096) + 0.5) / 4096
     spread = np.sqrt(stats.chi2.ppf(shares, n - 1) / (n - 1))
