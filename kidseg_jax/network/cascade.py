@@ -12,7 +12,7 @@ import numpy as np
 
 from kidseg_jax import kernels
 from kidseg_jax.config import NetConfig
-from kidseg_jax.imaging.cohort import Side
+from kidseg_jax.imaging.cohort import Side, side_of
 from kidseg_jax.imaging.structures import N_CLASSES
 from kidseg_jax.imaging.volume import Labels, Shape, Spacing, Volume, canonical, on_grid_of
 from kidseg_jax.network import checkpoint
@@ -20,8 +20,8 @@ from kidseg_jax.network.augment import to_window
 from kidseg_jax.network.roi import Roi, sample_ct
 from kidseg_jax.network.unet import Apply, Params, make_unet
 
-COARSE_SIDES: tuple[Side, ...] = ("right", "left")  # coarse labels 1 and 2
-N_COARSE = len(COARSE_SIDES) + 1
+N_COARSE = 2  # background, kidney
+SIDES: tuple[Side, ...] = ("right", "left")
 SMALLEST_KIDNEY_ML = 15.0
 
 
@@ -84,33 +84,35 @@ def as_hu(ct: Volume) -> Volume:
     if array.dtype == np.int16:
         return ct
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise ValueError(f"CT: every voxel must be a number, got {int((~np.isfinite(array)).sum())} that are not")
+        raise ValueError(
+            f"CT: every voxel must be a number, got {int((~np.isfinite(array)).sum())} that are not"
+        )
     if array.min() < -32768 or array.max() > 32767:
         raise ValueError(f"CT: HU must fit 16 bits, got {array.min()} to {array.max()}")
-    return ct.with_array(np.rint(array).astype(np.int16) if array.dtype.kind == "f" else array.astype(np.int16))
+    return ct.with_array(
+        np.rint(array).astype(np.int16) if array.dtype.kind == "f" else array.astype(np.int16)
+    )
 
 
 def find_kidneys(models: Models, ct: Volume, threads: int = 1) -> list[tuple[Side, Roi]]:
-    """The fine net's ROI for each kidney the coarse net sees in a canonical CT, right before left; may be empty."""
+    """The fine net's ROI for each kidney the coarse net sees in a canonical CT, right before left; may be empty.
+
+    The largest component of each side of the body counts, from SMALLEST_KIDNEY_ML on.
+    """
     net = models.coarse_net
     grid = coarse_grid(net, ct.array.shape, ct.spacing_mm)
     labels = _slide(models, sample_ct(ct.array, ct.spacing_mm, grid, threads))
     stats = kernels.component_stats(labels, threads=threads)
-    found = []
-    for label, side in enumerate(COARSE_SIDES, start=1):
-        of_side = np.flatnonzero(stats.label == label)
-        if len(of_side) == 0:
-            continue
-        largest = of_side[np.argmax(stats.voxels[of_side])]
-        if stats.voxels[largest] * net.spacing_mm**3 < 1000 * SMALLEST_KIDNEY_ML:
-            continue
-        middle = (stats.lo[largest] + stats.hi[largest] - 1) / 2
-        centre = tuple(
-            float(c + (m - (n - 1) / 2) * net.spacing_mm)
-            for c, m, n in zip(grid.centre_mm, middle, grid.shape, strict=True)
-        )
-        found.append((side, fine_roi(models.fine_net, centre, side)))
-    return found
+    of_side: dict[Side, Roi] = {}
+    for i in np.argsort(-stats.voxels, kind="stable"):
+        if stats.voxels[i] * net.spacing_mm**3 < 1000 * SMALLEST_KIDNEY_ML:
+            break
+        centre = grid.to_mm((stats.lo[i] + stats.hi[i] - 1) / 2)
+        extent = [np.round(np.array(grid.to_mm(end)) / ct.spacing_mm) for end in (stats.lo[i], stats.hi[i])]
+        lo, hi = (np.clip(e, 0, np.array(ct.array.shape) - 1).astype(int) for e in extent)
+        side = side_of(ct, lo, hi + 1, centre[2] / ct.spacing_mm[2])
+        of_side.setdefault(side, fine_roi(models.fine_net, centre, side))
+    return [(side, of_side[side]) for side in SIDES if side in of_side]
 
 
 def fine_roi(net: NetConfig, kidney_centre_mm: tuple[float, ...], side: Side, margin: int = 0) -> Roi:
@@ -131,7 +133,9 @@ def box_centre_mm(box: kernels.Box, spacing_mm: Spacing) -> tuple[float, float, 
 def coarse_grid(net: NetConfig, shape: Shape, spacing_mm: Spacing, margin: int = 0) -> Roi:
     """The coarse net's grid over a whole CT: centred on it, at least one patch large; `margin` more voxels on every face."""
     size = [n * s for n, s in zip(shape, spacing_mm, strict=True)]
-    cover = tuple(max(p, int(np.ceil(s / net.spacing_mm))) + 2 * margin for p, s in zip(net.patch, size, strict=True))
+    cover = tuple(
+        max(p, int(np.ceil(s / net.spacing_mm))) + 2 * margin for p, s in zip(net.patch, size, strict=True)
+    )
     centre = tuple((n - 1) / 2 * s for n, s in zip(shape, spacing_mm, strict=True))
     return Roi(cover, net.spacing_mm, centre)  # pyright: ignore[reportArgumentType]
 
@@ -159,7 +163,9 @@ def _paste(ct: Volume, side: Side, roi: Roi, scores: np.ndarray, threads: int) -
     """One kidney's logits (z, y, x, c) on its ROI, as labels on the CT's voxels that the ROI covers."""
     shape: Any = ct.array.shape
     lo, hi = roi.footprint(shape, ct.spacing_mm)
-    labels = kernels.argmax_resample(scores, *roi.target(lo, hi, ct.spacing_mm), channels_last=True, threads=threads)
+    labels = kernels.argmax_resample(
+        scores, *roi.target(lo, hi, ct.spacing_mm), channels_last=True, threads=threads
+    )
     labels = clean(labels, threads)
     kidney = labels >= 4
     faces = [(0, 0, lo), (-1, 1, hi)]
@@ -202,9 +208,13 @@ def load_models(path: str | os.PathLike[str]) -> Models:
     """
     file = Path(path)
     if file.is_dir():
-        stages = sorted(file.glob("stage_*/models.safetensors"), key=lambda p: int(p.parent.name.split("_")[1]))
+        stages = sorted(
+            file.glob("stage_*/models.safetensors"), key=lambda p: int(p.parent.name.split("_")[1])
+        )
         if not stages:
-            raise FileNotFoundError(f"{file}: need a run directory with stage_*/models.safetensors, found none")
+            raise FileNotFoundError(
+                f"{file}: need a run directory with stage_*/models.safetensors, found none"
+            )
         file = stages[-1]
     about = checkpoint.about(file)
     coarse_net, fine_net = (_net(about[name]) for name in ("coarse_net", "fine_net"))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from kidseg_jax import kernels
 from kidseg_jax.imaging.volume import Shape, Spacing
@@ -30,6 +31,12 @@ class Roi:
         if self.mirrored:
             axes[2] = axes[2][::-1]
         return axes
+
+    def to_mm(self, index: npt.ArrayLike) -> tuple[float, float, float]:
+        """Place of a fractional index (z, y, x) of an ROI that is not mirrored, in mm as `centre_mm`."""
+        offset = np.asarray(index) - (np.array(self.shape) - 1) / 2
+        z, y, x = (offset * self.spacing_mm + self.centre_mm).tolist()
+        return z, y, x
 
     def footprint(self, source_shape: Shape, source_spacing_mm: Spacing) -> tuple[Shape, Shape]:
         """The box (lo, hi) of source voxels whose centres lie inside the ROI; lo == hi along an axis it misses."""

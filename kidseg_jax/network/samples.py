@@ -9,7 +9,7 @@ from kidseg_jax.config import NetConfig
 from kidseg_jax.imaging.cohort import Side
 from kidseg_jax.imaging.structures import PARENCHYMA
 from kidseg_jax.imaging.volume import Labels, Volume
-from kidseg_jax.network.cascade import COARSE_SIDES, box_centre_mm, coarse_grid, fine_roi
+from kidseg_jax.network.cascade import box_centre_mm, coarse_grid, fine_roi
 from kidseg_jax.network.roi import sample_ct, sample_labels, sample_mask
 from kidseg_jax.network.training import Sample
 
@@ -22,16 +22,16 @@ def margin_voxels(net: NetConfig, shift_mm: float) -> int:
 def coarse_sample(
     ct: Volume, kidneys: Mapping[Side, Labels], net: NetConfig, shift_mm: float, threads: int = 1
 ) -> Sample:
-    """A canonical CT on the coarse grid, and which side's kidney (parenchyma or RCC) each voxel belongs to.
+    """A canonical CT on the coarse grid, and where it is kidney (parenchyma or RCC, 1) or not (0).
 
     kidneys: for each side, uint8 labels of that kidney alone on the CT's voxels (z, y, x).
     """
     grid = coarse_grid(net, ct.array.shape, ct.spacing_mm, margin_voxels(net, shift_mm))
-    sides = np.zeros(grid.shape, np.uint8)
-    for side, labels in kidneys.items():
-        inside = sample_mask(labels >= PARENCHYMA, ct.spacing_mm, grid, threads)
-        sides[inside] = COARSE_SIDES.index(side) + 1
-    return Sample(sample_ct(ct.array, ct.spacing_mm, grid, threads), sides)
+    kidney = np.zeros(ct.array.shape, bool)
+    for labels in kidneys.values():
+        kidney |= labels >= PARENCHYMA
+    covered = sample_mask(kidney, ct.spacing_mm, grid, threads)
+    return Sample(sample_ct(ct.array, ct.spacing_mm, grid, threads), covered.astype(np.uint8))
 
 
 def fine_sample(
@@ -45,6 +45,4 @@ def fine_sample(
     if box is None:
         raise ValueError(f"fine_sample: need parenchyma or RCC of the {side} kidney, got none")
     roi = fine_roi(net, box_centre_mm(box, ct.spacing_mm), side, margin_voxels(net, shift_mm))
-    return Sample(
-        sample_ct(ct.array, ct.spacing_mm, roi, threads), sample_labels(labels, ct.spacing_mm, roi)
-    )
+    return Sample(sample_ct(ct.array, ct.spacing_mm, roi, threads), sample_labels(labels, ct.spacing_mm, roi))

@@ -43,11 +43,11 @@ class UNet(nnx.Module):
 
     def __init__(self, config: NetConfig, n_classes: int, *, rngs: nnx.Rngs):
         widths, dtype = config.features, jnp.dtype(config.dtype)
-        self.pool, self.dtype = config.pool, dtype
+        self.pool, self.stem, self.dtype = config.pool, config.stem, dtype
         self.encoder = nnx.List(
             [
                 nnx.List([ConvBlock((c_in,), c, dtype, rngs=rngs), ConvBlock((c,), c, dtype, rngs=rngs)])
-                for c_in, c in zip((1, *widths[:-1]), widths, strict=True)
+                for c_in, c in zip((config.stem**3, *widths[:-1]), widths, strict=True)
             ]
         )
         steps = list(zip(widths[:-1], widths[1:], strict=True))
@@ -58,10 +58,10 @@ class UNet(nnx.Module):
                 for c, _ in steps
             ]
         )
-        self.head = nnx.Linear(widths[0], n_classes, dtype=jnp.float32, rngs=rngs)
+        self.head = nnx.Linear(widths[0], config.stem**3 * n_classes, dtype=jnp.float32, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = x.astype(self.dtype)
+        x = fold_blocks(x.astype(self.dtype), self.stem)
         skips = []
         for level, (first, second) in enumerate(self.encoder):
             x = second(first(max_pool(x, self.pool) if level else x))
@@ -69,7 +69,21 @@ class UNet(nnx.Module):
         for level in reversed(range(len(self.decoder))):
             first, second = self.decoder[level]
             x = second(first(upsample(self.reduce[level](x), self.pool), skips[level]))
-        return self.head(x.astype(jnp.float32))
+        return unfold_blocks(self.head(x.astype(jnp.float32)), self.stem)
+
+
+def fold_blocks(x: jax.Array, n: int) -> jax.Array:
+    """Each n^3 block of voxels as channels of one: (b, z, y, x, c) -> (b, z/n, y/n, x/n, n^3 c)."""
+    b, d, h, w, c = x.shape
+    blocks = x.reshape(b, d // n, n, h // n, n, w // n, n, c).transpose(0, 1, 3, 5, 2, 4, 6, 7)
+    return blocks.reshape(b, d // n, h // n, w // n, n**3 * c)
+
+
+def unfold_blocks(x: jax.Array, n: int) -> jax.Array:
+    """The inverse of `fold_blocks`."""
+    b, d, h, w, c = x.shape
+    blocks = x.reshape(b, d, h, w, n, n, n, c // n**3).transpose(0, 1, 4, 2, 5, 3, 6, 7)
+    return blocks.reshape(b, d * n, h * n, w * n, c // n**3)
 
 
 def max_pool(x: jax.Array, n: int) -> jax.Array:

@@ -1,0 +1,117 @@
+"""The cascade end to end on a phantom: labels on the CT's own grid, however the CT lies in memory."""
+
+import numpy as np
+import pytest
+
+from kidseg_jax.config import CohortConfig, NetConfig
+from kidseg_jax.imaging.cohort import Kidney, kidney_labels, kidneys_of
+from kidseg_jax.imaging.phantom import make_case
+from kidseg_jax.imaging.structures import N_CLASSES
+from kidseg_jax.imaging.volume import Geometry, Volume, canonical
+from kidseg_jax.network import cascade
+from kidseg_jax.network.cascade import N_COARSE, Models, load_models, predict, save_models
+from kidseg_jax.network.samples import coarse_sample, fine_sample
+from kidseg_jax.network.unet import make_unet
+
+COARSE = NetConfig(features=(4, 8), patch=(40, 40, 56), spacing_mm=8.0)
+FINE = NetConfig(features=(4, 8), patch=(32, 24, 28), spacing_mm=4.0, offset_mm=(-10.0, -5.0, 18.0))
+
+
+@pytest.fixture(scope="module")
+def models() -> Models:
+    return Models(COARSE, FINE, make_unet(COARSE, N_COARSE, 1)[1], make_unet(FINE, N_CLASSES, 2)[1])
+
+
+@pytest.fixture(scope="module")
+def case():
+    return make_case(CohortConfig(patients=4, kidneys=8, rcc_kidneys=2), 0, 0)
+
+
+@pytest.fixture
+def oracle(monkeypatch, case):
+    """Networks that answer with the truth: what is left is the cascade's own geometry."""
+    ct = canonical(case.ct)
+    kidneys = {k.side: kidney_labels(case.labels, k) for k in kidneys_of(case)}
+    coarse = coarse_sample(ct, kidneys, COARSE, 0.0)
+    fine = {side: fine_sample(ct, labels, side, FINE, 0.0) for side, labels in kidneys.items()}
+
+    def answers(net, n_classes):
+        def logits(params, images):
+            known = [coarse] if n_classes == N_COARSE else list(fine.values())
+            found = []
+            for image in np.asarray(images):
+                distance = [np.abs(s.ct.astype(float) - image).mean() for s in known]
+                found.append(np.eye(n_classes, dtype=np.float32)[known[int(np.argmin(distance))].labels])
+            return np.stack(found)
+
+        return logits
+
+    monkeypatch.setattr(cascade, "_jitted", answers)
+
+
+def turned(volume: Volume) -> Volume:
+    """The same patient on a grid with its axes in another order and one of them flipped."""
+    g = volume.geometry
+    array = np.ascontiguousarray(volume.array.transpose(2, 0, 1)[::-1])
+    z, y, x = g.spacing_mm
+    corner = g.to_world([[0, 0, volume.array.shape[2] - 1]])[0]
+    direction = ((0.0, 0.0, -1.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
+    return Volume(array, Geometry(array.shape, (x, z, y), tuple(corner.tolist()), direction))
+
+
+def test_true_answers_come_back_as_true_labels(oracle, models, case):
+    prediction = predict(models, case.ct)
+    assert [k.side for k in prediction.kidneys] == ["right", "left"]
+    truth, labels = case.labels.array >= 4, prediction.labels.array >= 4
+    assert prediction.labels.geometry == case.ct.geometry
+    assert 2 * (truth & labels).sum() / (truth.sum() + labels.sum()) > 0.93  # 4 mm voxels of a kidney
+
+
+def test_labels_do_not_depend_on_the_order_of_the_axes(oracle, models, case):
+    straight, other = predict(models, case.ct), predict(models, turned(case.ct))
+    assert other.labels.geometry == turned(case.ct).geometry
+    assert np.array_equal(canonical(other.labels).array, canonical(straight.labels).array)
+
+
+def test_a_kidney_at_the_rim_of_the_ct_is_incomplete(oracle, models, case):
+    prediction = predict(models, case.ct)
+    assert not any(k.incomplete for k in prediction.kidneys)
+    scores = np.zeros((*FINE.patch, N_CLASSES), np.float32)
+    scores[..., 4] = 1
+    roi = cascade.fine_roi(FINE, (0.0, 150.0, 150.0), "right")
+    assert cascade._paste(canonical(case.ct), "right", roi, scores, 1).incomplete
+
+
+def test_no_kidney_is_an_empty_prediction(models):
+    air = Volume(np.full((20, 30, 30), -1000, np.int16), Geometry((20, 30, 30), (4.0, 4.0, 4.0)))
+    biased = models._replace(coarse=make_unet(COARSE, N_COARSE, 1)[1])
+    prediction = predict(_says_background(biased), air)
+    assert prediction.kidneys == ()
+    assert not prediction.labels.array.any()
+
+
+def _says_background(models: Models) -> Models:
+    coarse = models.coarse
+    bias = coarse["head"]["bias"]
+    bias.set_value(bias.get_value().at[0].set(1e6))
+    return models._replace(coarse=coarse)
+
+
+def test_nan_voxels_are_refused(models):
+    array = np.zeros((8, 8, 8), np.float32)
+    array[1, 2, 3] = np.nan
+    with pytest.raises(ValueError, match="got 1 that are not"):
+        predict(models, Volume(array, Geometry((8, 8, 8), (4.0, 4.0, 4.0))))
+
+
+def test_models_come_back_from_a_file(tmp_path, models, case):
+    save_models(tmp_path / "stage_2" / "models.safetensors", models)
+    again = load_models(tmp_path)
+    assert (again.coarse_net, again.fine_net) == (COARSE, FINE)
+    assert np.array_equal(predict(again, case.ct).labels.array, predict(models, case.ct).labels.array)
+    with pytest.raises(FileNotFoundError, match="found none"):
+        load_models(tmp_path / "stage_2")
+
+
+def test_kidneys_are_named_by_case_and_side():
+    assert Kidney("case_00001", "p", "left", (0, 0, 0), (1, 1, 1), False).name == "case_00001_left"

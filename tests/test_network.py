@@ -1,0 +1,188 @@
+"""The U-Net's parts against values derived by hand, its losses, its optimizers, and its state in files."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kidseg_jax.config import PRESETS, NetConfig, TrainConfig
+from kidseg_jax.network import checkpoint
+from kidseg_jax.network.augment import random_patch, to_window
+from kidseg_jax.network.losses import cross_entropy, dice_loss, segmentation_loss
+from kidseg_jax.network.training import Sample, n_steps, order_of_samples, start, train
+from kidseg_jax.network.unet import make_unet, max_pool, upsample
+
+SMALL = NetConfig(features=(4, 8), patch=(8, 8, 12), spacing_mm=4.0)
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_max_pool_takes_the_largest_of_each_block(n):
+    x = np.random.default_rng(n).normal(size=(2, 2 * n, n, 3 * n, 5)).astype(np.float32)
+    pooled = np.asarray(max_pool(jnp.asarray(x), n))
+    for z, y, x_ in np.ndindex(2, 1, 3):
+        block = x[:, z * n : z * n + n, y * n : y * n + n, x_ * n : x_ * n + n]
+        assert np.array_equal(pooled[:, z, y, x_], block.max((1, 2, 3)))
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_max_pool_undoes_upsample(n):
+    x = jax.random.normal(jax.random.key(n), (1, 2, 3, 4, 5))
+    assert jnp.array_equal(max_pool(upsample(x, n), n), x)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_gives_logits_for_its_patch(preset):
+    net = PRESETS[preset].fine
+    side = net.pool ** (len(net.features) - 1)
+    apply, params = make_unet(
+        NetConfig(net.features, net.pool, patch=(side, side, side), dtype=net.dtype), 6, 0
+    )
+    logits = apply(params, jnp.ones((1, side, side, 2 * side, 1)))
+    assert logits.shape == (1, side, side, 2 * side, 6)
+    assert logits.dtype == jnp.float32
+    assert bool(jnp.isfinite(logits).all())
+
+
+def test_dice_loss_of_known_overlaps():
+    truth = jnp.zeros((1, 4, 4, 4, 2)).at[:, :2, ..., 0].set(1.0)  # 32 voxels
+    half = jnp.zeros((1, 4, 4, 4, 2)).at[:, 1:3, ..., 0].set(1.0)  # 32 voxels, 16 shared
+    np.testing.assert_allclose(dice_loss(truth, truth), [0.0, 0.0], atol=1e-6)
+    np.testing.assert_allclose(dice_loss(half, truth), [1 - (2 * 16 + 1) / (64 + 1), 0.0], rtol=1e-5)
+
+
+def test_cross_entropy_of_even_odds_is_log_of_the_number_of_classes():
+    labels = jnp.array([[[[0, 1], [2, 1]]]])
+    assert cross_entropy(jnp.zeros((1, 1, 2, 2, 3)), labels, (1.0, 5.0, 9.0)) == pytest.approx(np.log(3))
+
+
+def test_weights_change_what_an_error_costs():
+    labels = jnp.array([[[[0, 1]]]])
+    wrong_on_1 = jnp.array([[[[[5.0, 0.0], [5.0, 0.0]]]]])
+    light, heavy = (segmentation_loss(wrong_on_1, labels, (1.0, w)) for w in (1.0, 10.0))
+    assert heavy > light
+
+
+def test_window_maps_its_ends_to_minus_one_and_one_and_clips_beyond():
+    hu = jnp.array([-1000, -100, 100, 300, 3000], jnp.int16)
+    np.testing.assert_allclose(to_window(hu, (-100.0, 300.0)), [-1.5, -1, 0, 1, 1.5])
+
+
+def test_patches_move_image_and_labels_together():
+    ct = jnp.arange(12 * 12 * 16, dtype=jnp.int16).reshape(12, 12, 16) % 199
+    labels = (ct % 6).astype(jnp.uint8)
+    for turned in (0.0, 10.0):
+        settings = TrainConfig(steps=1, noise_sd=0.0, shift_mm=8.0, turn_deg=turned)
+        starts = set()
+        for seed in range(8):
+            image, target = random_patch(jax.random.key(seed), ct, labels, SMALL, settings)
+            assert image.shape == target.shape == SMALL.patch
+            starts.add(float(image[0, 0, 0]))
+            if not turned:
+                hu = jnp.round((image + 1) * 200 - 100).astype(jnp.int32)
+                assert jnp.array_equal(hu % 6, target)
+        assert len(starts) > 2
+
+
+def samples(n: int) -> list[Sample]:
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(n):
+        labels = np.zeros((12, 12, 16), np.uint8)
+        labels[3:9, 4:9, 5:11] = 1
+        found.append(Sample((rng.normal(0, 20, labels.shape) + 200 * labels).astype(np.int16), labels))
+    return found
+
+
+def run(settings: TrainConfig, total: int, stop: int | None = None, resume: str | None = None):
+    state, step = start(SMALL, settings, 2, total, seed=3)
+    if resume is not None:
+        state = checkpoint.load(resume, state)
+    losses = []
+    for state, loss in train(state, step, samples(3), total, settings.batch, seed=4):
+        losses.append(float(loss))
+        if int(state.step) == stop:
+            break
+    return state, losses
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_the_loss_falls(optimizer):
+    settings = TrainConfig(steps=30, batch=2, optimizer=optimizer, class_weights=(1.0, 2.0))
+    _, losses = run(settings, 30)
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+
+
+def test_training_goes_on_from_a_file_bit_for_bit(tmp_path):
+    settings = TrainConfig(steps=12, optimizer="muon", gain_sd=0.1)
+    whole, _ = run(settings, 12)
+    half, _ = run(settings, 12, stop=5)
+    checkpoint.save(tmp_path / "half.safetensors", half, {})
+    resumed, losses = run(settings, 12, resume=str(tmp_path / "half.safetensors"))
+    assert len(losses) == 7
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True):
+        assert np.array_equal(a, b)
+
+
+def test_torn_and_foreign_checkpoints_are_refused(tmp_path):
+    state, _ = run(TrainConfig(steps=1), 1)
+    file = tmp_path / "state.safetensors"
+    digest = checkpoint.save(file, state, {"step": 1})
+    assert checkpoint.about(file) == {"step": 1, "sha256": digest}
+    data = file.read_bytes()
+    other, _ = start(NetConfig(features=(4, 12), patch=(8, 8, 12)), TrainConfig(steps=1), 2, 1, 0)
+    with pytest.raises(ValueError, match="shape"):
+        checkpoint.load(file, other)
+    for cut in (0, 7, len(data) // 2, len(data) - 1):
+        file.write_bytes(data[:cut])
+        with pytest.raises(ValueError, match="not a whole checkpoint"):
+            checkpoint.load(file, state)
+    flipped = bytearray(data)
+    flipped[-1] ^= 1
+    file.write_bytes(flipped)
+    with pytest.raises(ValueError, match="checksum"):
+        checkpoint.load(file, state)
+    with pytest.raises(FileNotFoundError):
+        checkpoint.load(tmp_path / "none", state)
+
+
+def test_every_pass_sees_every_sample_once():
+    order = order_of_samples(5, 23, seed=1)
+    for i in range(4):
+        assert sorted(order[5 * i : 5 * i + 5]) == list(range(5))
+    assert len(order) == 23
+
+
+def test_epochs_become_steps():
+    paper = PRESETS["paper"].fine_train
+    assert [n_steps(paper, stage, n) for stage, n in ((1, 16), (2, 32), (3, 40), (4, 40))] == [
+        150 * 16,
+        300 * 32,
+        300 * 40,
+        300 * 40,
+    ]
+    assert n_steps(PRESETS["demo"].fine_train, 1, 16) == n_steps(PRESETS["demo"].fine_train, 3, 40)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"features": (8,)}, "at least 2 levels"),
+        ({"pool": 1}, "need 2 or more, got 1"),
+        ({"patch": (10, 8, 8)}, "divisible by"),
+        ({"spacing_mm": 0.0}, "must be positive, got 0.0"),
+        ({"window_hu": (100.0, 100.0)}, "low < high"),
+        ({"dtype": "int8"}, "'int8'"),
+    ],
+)
+def test_impossible_networks_are_refused(settings, said):
+    with pytest.raises(ValueError, match=said):
+        NetConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"steps": 0}, {"steps": -1}, {"batch": 0}, {"rate": 0.0}, {"noise_sd": -1.0}, {"warmup": 1.0}],
+)
+def test_impossible_training_is_refused(settings):
+    with pytest.raises(ValueError, match="TrainConfig"):
+        TrainConfig(**settings)
