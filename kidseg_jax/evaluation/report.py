@@ -21,10 +21,11 @@ from pathlib import Path
 from kidseg_jax.evaluation.cases import evidence_of, worst_surfaces
 from kidseg_jax.evaluation.grids import Grid, to_csv, to_markdown, to_terminal
 from kidseg_jax.evaluation.ledger_summary import ledger_html
+from kidseg_jax.evaluation.overview import overview
 from kidseg_jax.evaluation.page import Drawing, page
 from kidseg_jax.evaluation.records import Run, read_run
 from kidseg_jax.evaluation.tables import differences_of_setup, run_tables
-from kidseg_jax.imaging.files import write_text
+from kidseg_jax.imaging.files import write_text, written_whole
 
 
 def write_tables(path: Path) -> str:
@@ -37,8 +38,7 @@ def write_tables(path: Path) -> str:
 
 
 def write_report(path: Path) -> str:
-    """Write tables.md, tables.csv and report.html of a run directory; returns the tables as text for a
-    terminal.
+    """Write tables.md, tables.csv, report.html and overview.png of a run; returns the tables as terminal text.
 
     report.html holds everything it needs. Without evidence files or without Open3D its pictures are left out,
     and it says so. Raises as `write_tables` does.
@@ -46,10 +46,12 @@ def write_report(path: Path) -> str:
     run = read_run(path)
     grids = run_tables(run)
     text = _write_tables(run, grids)
-    html = page(
-        run, run_tables(run), differences_of_setup(run), _worst(run), ledger_html(path / "ledger.jsonl")
-    )
+    html = page(run, grids, differences_of_setup(run), _worst(run), ledger_html(path / "ledger.jsonl"))
     write_text(path / "report.html", html)
+    picture = overview(run)
+    if picture is not None:
+        with written_whole(path / "overview.png") as temporary:
+            temporary.write_bytes(picture)
     return text
 
 
