@@ -2,8 +2,8 @@
 
     python benchmarks/study.py --seeds 0 1 2
 
-Each row: one seed and stage, mean DSC of each structure on the same held-out phantom kidneys. Rows are appended to
-benchmarks/results/study.csv. Everything is simulated: phantoms, corrections, minutes.
+Each row: one seed and stage, mean DSC of each structure on the same held-out phantom kidneys. Rows are
+appended to benchmarks/results/study.csv. Everything is simulated: phantoms, corrections, minutes.
 """
 
 import argparse

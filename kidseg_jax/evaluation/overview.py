@@ -10,9 +10,9 @@ TILE = 300
 
 
 def overview(run: Run) -> bytes | None:
-    """A PNG with a row for each of the three kidneys, axial, coronal and sagittal; None without evidence of them.
+    """A PNG with a row for each of the three kidneys; None without evidence of them.
 
-    Outlines: manual yellow, CNN magenta. The best kidney stands on top.
+    Slices: axial, coronal, sagittal. Outlines: manual yellow, CNN magenta. The best kidney stands on top.
     """
     stage = run.stages[-1]
     rows = []

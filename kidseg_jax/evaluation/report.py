@@ -38,7 +38,7 @@ def write_tables(path: Path) -> str:
 
 
 def write_report(path: Path) -> str:
-    """Write tables.md, tables.csv, report.html and overview.png of a run; returns the tables as terminal text.
+    """Write tables.md, tables.csv, report.html and overview.png of a run; returns the tables as text.
 
     report.html holds everything it needs. Without evidence files or without Open3D its pictures are left out,
     and it says so. Raises as `write_tables` does.
