@@ -7,30 +7,16 @@ appended to benchmarks/results/study.csv. Everything is simulated: phantoms, cor
 """
 
 import argparse
-import csv
-import datetime
 import json
-import os
-import platform
 import resource
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
+from rows import about, append_rows
+
 NAMES = ("artery", "vein", "ureter", "parenchyma", "rcc")
-
-
-def processor() -> str:
-    """Name and number of the machine's cores."""
-    info = Path("/proc/cpuinfo")
-    names = (
-        [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line]
-        if (info.exists())
-        else [platform.processor()]
-    )
-    return f"{names[0]}, {os.cpu_count()} cores"
 
 
 def stage_rows(run: Path) -> list[dict]:
@@ -43,8 +29,8 @@ def stage_rows(run: Path) -> list[dict]:
             values = [r["dsc"] for r in stage["test"] if r["structure"] == name and r["dsc"] is not None]
             means[name] = sum(values) / len(values)
         kidneys = len({r["kidney"] for r in stage["test"]})
-        about = {"stage": stage["stage"], "train_kidneys": stage["train_kidneys"], "steps": stage["steps"]}
-        rows.append({**about, "test_kidneys": kidneys, **means, "mean": sum(means.values()) / len(means)})
+        trained = {"stage": stage["stage"], "train_kidneys": stage["train_kidneys"], "steps": stage["steps"]}
+        rows.append({**trained, "test_kidneys": kidneys, **means, "mean": sum(means.values()) / len(means)})
     return rows
 
 
@@ -55,9 +41,6 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of the runs")
     parser.add_argument("--out", type=Path, default=Path("runs/study"), help="folder for the run directories")
     arguments, rest = parser.parse_known_args()
-    commit = subprocess.run(
-        ["git", "-C", HERE, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
     results = []
     for seed in arguments.seeds:
         run, began = arguments.out / f"seed_{seed}", time.monotonic()
@@ -77,10 +60,12 @@ def main() -> None:
         seconds = time.monotonic() - began
         memory_gb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
         for row in stage_rows(run):
-            about = {"date": datetime.date.today().isoformat(), "commit": commit, "machine": processor()}
-            row = {**about, "seed": seed, **row, "run_seconds": seconds, "peak_gb": memory_gb}
-            results.append({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()})
-            print(" ".join(f"{k}={v}" for k, v in results[-1].items() if k not in about), flush=True)
+            row = {**about(), "seed": seed, **row, "run_seconds": seconds, "peak_gb": memory_gb}
+            results.append(row)
+            print(
+                " ".join(f"{k}={v:.3f}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()),
+                flush=True,
+            )
     better = sum(
         last["mean"] > first["mean"]
         for first, last in (
@@ -88,14 +73,7 @@ def main() -> None:
         )
     )
     print(f"last stage better than stage 1: {better} of {len(arguments.seeds)} seeds (phantoms)")
-    file = HERE / "results" / "study.csv"
-    file.parent.mkdir(exist_ok=True)
-    is_new = not file.exists()
-    with open(file, "a", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, list(results[0]), lineterminator="\n")
-        if is_new:
-            writer.writeheader()
-        writer.writerows(results)
+    append_rows("study", results)
 
 
 if __name__ == "__main__":
