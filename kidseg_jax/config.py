@@ -20,7 +20,7 @@ class CohortConfig:
     """Share of kidneys with a second renal artery, 0 to 1."""
     ureter_below_mm: float = 20.0
     """How far below the kidney's lower end the ureter is labelled, in mm."""
-    rcc_diameter_mm: tuple[float, float] = (12.0, 70.0)
+    rcc_diameter_mm: tuple[float, float] = (20.0, 70.0)
     """Diameter of the tumours, in mm."""
     artery_hu: tuple[float, float] = (160.0, 340.0)
     """Contrast of aorta and renal arteries, in HU."""
