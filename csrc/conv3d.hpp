@@ -20,6 +20,9 @@ using Index = std::int64_t;
 // Runs task(i) for every i in [0, n), in any order and on any threads, and returns when all are done.
 using Parallel = std::function<void(Index n, const std::function<void(Index)>& task)>;
 
+// Called with a slice of the whole batch when its outputs are there, from any thread.
+using SliceDone = std::function<void(Index z)>;
+
 struct Shape {
     Index batch, depth, height, width;
     [[nodiscard]] Index slices() const { return batch * depth; }
@@ -93,12 +96,23 @@ enum class Isa { baseline, avx2, avx512, best };
 
 namespace detail {
 
+// The best instruction set up to the wanted one that this machine has.
+[[nodiscard]] inline Isa usable(Isa wanted) {
+#if defined(KIDSEG_X86)
+    static const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    static const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+                               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
+    if (wanted >= Isa::avx512 && avx512) return Isa::avx512;
+    if (wanted >= Isa::avx2 && avx2) return Isa::avx2;
+#endif
+    (void)wanted;
+    return Isa::baseline;
+}
+
 [[nodiscard]] inline Inner inner_loops(Isa wanted) {
 #if defined(KIDSEG_X86)
-    if (wanted >= Isa::avx512 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw"))
-        return avx512::inner();
-    if (wanted >= Isa::avx2 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return avx2::inner();
+    if (usable(wanted) == Isa::avx512) return avx512::inner();
+    if (usable(wanted) == Isa::avx2) return avx2::inner();
 #endif
     (void)wanted;
     return baseline::inner();
@@ -122,18 +136,19 @@ struct Block {
 
 // Weights in the order they are read: (block, tap z, tap y, channel, tap x, lane), zero where a lane has no channel.
 [[nodiscard]] inline std::vector<float> packed(const Input& input, Index c_out, const std::vector<Block>& blocks, bool adjoint) {
-    std::vector<float> w;
+    const Index c_in = input.channels;
+    const Index c_step = adjoint ? 1 : c_out, out_step = adjoint ? c_in : 1, tap_step = (adjoint ? -1 : 1) * c_in * c_out;
+    const float* origin = input.kernel + (adjoint ? 26 * c_in * c_out : 0);
+    std::vector<float> weights(static_cast<std::size_t>(27 * c_in * (blocks.back().first + blocks.back().lanes)));
+    float* w = weights.data();
     for (const Block& block : blocks)
         for (Index zy = 0; zy < 9; ++zy)
-            for (Index c = 0; c < input.channels; ++c)
-                for (Index tx = 0; tx < 3; ++tx)
-                    for (Index lane = 0; lane < block.lanes; ++lane) {
-                        const Index tap = 3 * zy + tx, out = block.first + lane;
-                        const Index at = adjoint ? ((26 - tap) * c_out + out) * input.channels + c
-                                                 : (tap * input.channels + c) * c_out + out;
-                        w.push_back(lane < block.valid ? input.kernel[at] : 0.0F);
-                    }
-    return w;
+            for (Index c = 0; c < c_in; ++c)
+                for (Index tx = 0; tx < 3; ++tx, w += block.lanes) {
+                    const float* from = origin + (3 * zy + tx) * tap_step + c * c_step + block.first * out_step;
+                    for (Index lane = 0; lane < block.valid; ++lane) w[lane] = from[lane * out_step];
+                }
+    return weights;
 }
 
 // A row (x, c) as c rows of `stride` floats, x from 1 on; zero around it.
@@ -146,7 +161,8 @@ inline void spread_row(const float* from, Index width, Index channels, float* to
 }
 
 inline void forward_slices(const std::vector<Input>& inputs, const std::vector<std::vector<float>>& weights, const Inner& inner,
-                           const std::vector<Block>& blocks, const Shape& s, Index first, Index last, float* y, Index c_out) {
+                           const std::vector<Block>& blocks, const Shape& s, Index first, Index last, float* y, Index c_out,
+                           const SliceDone& done) {
     const Index stride = (s.width + 2 + 1 + 15) / 16 * 16;
     Index channels = 0;
     for (const Input& input : inputs) channels += input.channels;
@@ -192,6 +208,7 @@ inline void forward_slices(const std::vector<Input>& inputs, const std::vector<s
             }
             for (std::size_t i = 0; i < inputs.size(); ++i) offset[i] += 27 * inputs[i].channels * block.lanes;
         }
+        if (done) done(z);
     }
 }
 
@@ -199,7 +216,7 @@ inline void forward_slices(const std::vector<Input>& inputs, const std::vector<s
 
 // y = the sum over the inputs of their convolutions; with `adjoint` kernels are (3, 3, 3, c_out, c_in), flipped.
 inline void forward(const std::vector<Input>& inputs, const Shape& s, float* y, Index c_out, const Parallel& parallel,
-                    bool adjoint = false, Isa isa = Isa::best) {
+                    bool adjoint = false, Isa isa = Isa::best, const SliceDone& done = {}) {
     if (s.slices() * s.plane() * c_out == 0) return;
     const detail::Inner inner = detail::inner_loops(isa);
     const auto blocks = detail::channel_blocks(inner, c_out);
@@ -207,7 +224,7 @@ inline void forward(const std::vector<Input>& inputs, const Shape& s, float* y, 
     for (const Input& input : inputs) weights.push_back(detail::packed(input, c_out, blocks, adjoint));
     const Index n = s.slices(), tasks = std::min<Index>(n, std::max<Index>(8, n / 16));
     parallel(tasks, [&](Index i) {
-        detail::forward_slices(inputs, weights, inner, blocks, s, i * n / tasks, (i + 1) * n / tasks, y, c_out);
+        detail::forward_slices(inputs, weights, inner, blocks, s, i * n / tasks, (i + 1) * n / tasks, y, c_out, done);
     });
 }
 

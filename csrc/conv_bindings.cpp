@@ -7,7 +7,7 @@
 #include <memory>
 #include <mutex>
 
-#include "conv3d.hpp"
+#include "norm.hpp"
 #include "xla_ffi.hpp"
 
 namespace py = pybind11;
@@ -73,7 +73,7 @@ conv::Parallel on_xla_threads(const xla::Call* call) {
 
 const xla::Buffer& buffer(const xla::Buffers& buffers, std::int64_t i, std::int64_t rank) {
     if (i >= buffers.size || buffers.at[i]->rank != rank || buffers.at[i]->dtype != xla::float32)
-        throw std::invalid_argument("conv3d: need float32 buffers of rank 5");
+        throw std::invalid_argument("_conv: need a float32 buffer of rank " + std::to_string(rank));
     return *buffers.at[i];
 }
 
@@ -83,7 +83,7 @@ float* write(const xla::Buffer& b) { return static_cast<float*>(b.data); }
 conv::Shape voxels(const xla::Buffer& b) { return {b.dims[0], b.dims[1], b.dims[2], b.dims[3]}; }
 
 void require(bool holds) {
-    if (!holds) throw std::invalid_argument("conv3d: shapes of the buffers do not fit together");
+    if (!holds) throw std::invalid_argument("_conv: shapes of the buffers do not fit together");
 }
 
 void require_like(const xla::Buffer& a, const xla::Buffer& b) {
@@ -92,19 +92,87 @@ void require_like(const xla::Buffer& a, const xla::Buffer& b) {
 
 conv::Isa isa() { return static_cast<conv::Isa>(instruction_set.load()); }
 
-// (x_1, kernel_1, x_2, kernel_2, ...) -> y, or (g, kernel) -> the gradient in x.
+// The first buffers of a call: x_1, kernel_1, x_2, kernel_2, ...
 template <bool adjoint>
-void forward(const xla::Call* call) {
-    const xla::Buffer& y = buffer(call->outputs, 0, 5);
+std::vector<conv::Input> convolved(const xla::Call* call, std::int64_t n, const xla::Buffer& y) {
     std::vector<conv::Input> inputs;
-    for (std::int64_t i = 0; i < call->inputs.size; i += 2) {
+    for (std::int64_t i = 0; i < n; i += 2) {
         const xla::Buffer &x = buffer(call->inputs, i, 5), &k = buffer(call->inputs, i + 1, 5);
         require_like(x, y);
         require(k.dims[0] == 3 && k.dims[1] == 3 && k.dims[2] == 3 && k.dims[adjoint ? 4 : 3] == x.dims[4] &&
                 k.dims[adjoint ? 3 : 4] == y.dims[4]);
         inputs.push_back({read(x), read(k), x.dims[4]});
     }
+    return inputs;
+}
+
+// (x_1, kernel_1, x_2, kernel_2, ...) -> y, or (g, kernel) -> the gradient in x.
+template <bool adjoint>
+void forward(const xla::Call* call) {
+    const xla::Buffer& y = buffer(call->outputs, 0, 5);
+    const auto inputs = convolved<adjoint>(call, call->inputs.size, y);
     conv::forward(inputs, voxels(y), write(y), y.dims[4], on_xla_threads(call), adjoint, isa());
+}
+
+constexpr float slope = 0.01F;
+
+// (x_1, kernel_1, ..., scale, bias) -> (z, y, mean, inverse): leaky ReLU of the norm of y, the sum of convolutions.
+void block(const xla::Call* call) {
+    const std::int64_t n = call->inputs.size - 2;
+    const xla::Buffer &scale = buffer(call->inputs, n, 1), &bias = buffer(call->inputs, n + 1, 1);
+    const xla::Buffer &z = buffer(call->outputs, 0, 5), &y = buffer(call->outputs, 1, 5);
+    const xla::Buffer &mean = buffer(call->outputs, 2, 2), &inverse = buffer(call->outputs, 3, 2);
+    const Index c = y.dims[4];
+    require_like(z, y);
+    for (const auto* each : {&mean, &inverse}) require(each->dims[0] == y.dims[0] && each->dims[1] == c);
+    require(z.dims[4] == c && scale.dims[0] == c && bias.dims[0] == c);
+    const auto inputs = convolved<false>(call, n, y);
+    const conv::Shape shape = voxels(y);
+    const auto parallel = on_xla_threads(call);
+    conv::Moments moments(shape, c, isa());
+    conv::forward(inputs, shape, write(y), c, parallel, false, isa(),
+                  [&](Index s) { moments.add_slice(s, read(y) + s * shape.plane() * c); });
+    moments.finish(write(mean), write(inverse));
+    conv::normalize(shape, c, read(y), read(mean), read(inverse), read(scale), read(bias), slope, write(z), parallel, isa());
+}
+
+// (y, mean, inverse, scale, bias, g) -> the gradients in y, scale and bias.
+void norm_gradient(const xla::Call* call) {
+    const xla::Buffer &y = buffer(call->inputs, 0, 5), &mean = buffer(call->inputs, 1, 2), &inverse = buffer(call->inputs, 2, 2);
+    const xla::Buffer &scale = buffer(call->inputs, 3, 1), &bias = buffer(call->inputs, 4, 1), &g = buffer(call->inputs, 5, 5);
+    const xla::Buffer &dy = buffer(call->outputs, 0, 5), &dscale = buffer(call->outputs, 1, 1), &dbias = buffer(call->outputs, 2, 1);
+    const Index c = y.dims[4];
+    for (const auto* each : {&g, &dy}) {
+        require_like(*each, y);
+        require(each->dims[4] == c);
+    }
+    for (const auto* each : {&mean, &inverse}) require(each->dims[0] == y.dims[0] && each->dims[1] == c);
+    for (const auto* each : {&scale, &bias, &dscale, &dbias}) require(each->dims[0] == c);
+    conv::normalize_gradient(voxels(y), c, read(y), read(g), read(mean), read(inverse), read(scale), read(bias), slope, write(dy),
+                             write(dscale), write(dbias), on_xla_threads(call), isa());
+}
+
+// Side of the blocks that make y of x.
+Index block_side(const xla::Buffer& x, const xla::Buffer& y) {
+    require(y.dims[1] > 0 && x.dims[0] == y.dims[0] && x.dims[4] == y.dims[4]);
+    const Index n = x.dims[1] / y.dims[1];
+    for (int axis = 1; axis < 4; ++axis) require(x.dims[axis] == n * y.dims[axis]);
+    return n;
+}
+
+// x -> the largest value of each block.
+void max_pool(const xla::Call* call) {
+    const xla::Buffer &x = buffer(call->inputs, 0, 5), &y = buffer(call->outputs, 0, 5);
+    conv::max_pool(voxels(y), y.dims[4], block_side(x, y), read(x), write(y), on_xla_threads(call), isa());
+}
+
+// (x, y, g) -> the gradient in x.
+void max_pool_gradient(const xla::Call* call) {
+    const xla::Buffer &x = buffer(call->inputs, 0, 5), &y = buffer(call->inputs, 1, 5), &g = buffer(call->inputs, 2, 5);
+    const xla::Buffer& dx = buffer(call->outputs, 0, 5);
+    const Index n = block_side(x, y);
+    require(block_side(x, g) == n && block_side(dx, y) == n);
+    conv::max_pool_gradient(voxels(y), y.dims[4], n, read(x), read(y), read(g), write(dx), on_xla_threads(call), isa());
 }
 
 // (x, g) -> the gradient in the kernel.
@@ -142,6 +210,10 @@ PYBIND11_MODULE(_conv, m) {
         targets["kidseg_conv3d"] = capsule<forward<false>>();
         targets["kidseg_conv3d_input_gradient"] = capsule<forward<true>>();
         targets["kidseg_conv3d_kernel_gradient"] = capsule<kernel_gradient>();
+        targets["kidseg_block"] = capsule<block>();
+        targets["kidseg_norm_gradient"] = capsule<norm_gradient>();
+        targets["kidseg_max_pool"] = capsule<max_pool>();
+        targets["kidseg_max_pool_gradient"] = capsule<max_pool_gradient>();
         return targets;
     });
     m.def("set_threads", [](int threads) { thread_limit = threads; }, "threads"_a);

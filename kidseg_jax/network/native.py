@@ -58,7 +58,10 @@ def _conv3d_forward(inputs: Arrays, kernels: Arrays) -> tuple[jax.Array, tuple[A
 
 
 def _conv3d_backward(residuals: tuple[Arrays, Arrays], g: jax.Array) -> tuple[Arrays, Arrays]:
-    inputs, kernels = residuals
+    return _conv3d_gradients(*residuals, g)
+
+
+def _conv3d_gradients(inputs: Arrays, kernels: Arrays, g: jax.Array) -> tuple[Arrays, Arrays]:
     of_input = partial(_call, "kidseg_conv3d_input_gradient")
     of_kernel = partial(_call, "kidseg_conv3d_kernel_gradient")
     return (
@@ -68,3 +71,46 @@ def _conv3d_backward(residuals: tuple[Arrays, Arrays], g: jax.Array) -> tuple[Ar
 
 
 conv3d_sum.defvjp(_conv3d_forward, _conv3d_backward)
+
+
+@jax.custom_vjp
+def block(inputs: Arrays, kernels: Arrays, scale: jax.Array, bias: jax.Array) -> jax.Array:
+    """Leaky ReLU (0.01) of the instance norm of `conv3d_sum`, times scale (c,) plus bias (c,)."""
+    return _block_forward(inputs, kernels, scale, bias)[0]
+
+
+def _block_forward(inputs: Arrays, kernels: Arrays, scale: jax.Array, bias: jax.Array) -> tuple[jax.Array, Any]:
+    pairs = [a for pair in zip(inputs, kernels, strict=True) for a in pair]
+    b, c = inputs[0].shape[0], kernels[0].shape[-1]
+    whole, moment = _float32(*inputs[0].shape[:4], c), _float32(b, c)
+    z, y, mean, inverse = _call("kidseg_block", (whole, whole, moment, moment), *pairs, scale, bias)
+    return z, (inputs, kernels, y, mean, inverse, scale, bias)
+
+
+def _block_backward(residuals: Any, g: jax.Array) -> tuple[Arrays, Arrays, jax.Array, jax.Array]:
+    inputs, kernels, *norm = residuals
+    shapes = (_float32(*g.shape), _float32(g.shape[-1]), _float32(g.shape[-1]))
+    dy, dscale, dbias = _call("kidseg_norm_gradient", shapes, *norm, g)
+    return *_conv3d_gradients(inputs, kernels, dy), dscale, dbias
+
+
+block.defvjp(_block_forward, _block_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def max_pool(x: jax.Array, n: int) -> jax.Array:
+    """Largest value of each n^3 block; its gradient goes to the first voxel that holds it."""
+    return _max_pool_forward(x, n)[0]
+
+
+def _max_pool_forward(x: jax.Array, n: int) -> tuple[jax.Array, Arrays]:
+    b, d, h, w, c = x.shape
+    y = _call("kidseg_max_pool", _float32(b, d // n, h // n, w // n, c), x)
+    return y, (x, y)
+
+
+def _max_pool_backward(n: int, residuals: Arrays, g: jax.Array) -> Arrays:
+    return (_call("kidseg_max_pool_gradient", _float32(*residuals[0].shape), *residuals, g),)
+
+
+max_pool.defvjp(_max_pool_forward, _max_pool_backward)

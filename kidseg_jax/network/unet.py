@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from kidseg_jax.config import NetConfig
-from kidseg_jax.network.conv3d import conv3d
+from kidseg_jax.network.layers import conv_block, max_pool
 
 Params = nnx.State
 Apply = Callable[[Params, jax.Array], jax.Array]
@@ -27,12 +27,8 @@ class ConvBlock(nnx.Module):
         self.dtype = dtype
 
     def __call__(self, *inputs: jax.Array) -> jax.Array:
-        parts = [conv3d(x, k[...].astype(self.dtype)) for x, k in zip(inputs, self.kernels, strict=True)]
-        y = sum(parts[1:], start=parts[0]).astype(jnp.float32)
-        mean = y.mean((1, 2, 3), keepdims=True)
-        variance = jnp.square(y - mean).mean((1, 2, 3), keepdims=True)
-        y = (y - mean) * (jax.lax.rsqrt(variance + 1e-5) * self.scale[...]) + self.bias[...]
-        return nnx.leaky_relu(y, 0.01).astype(self.dtype)
+        kernels = [k[...].astype(self.dtype) for k in self.kernels]
+        return conv_block(inputs, kernels, self.scale[...], self.bias[...]).astype(self.dtype)
 
 
 class UNet(nnx.Module):
@@ -84,13 +80,6 @@ def unfold_blocks(x: jax.Array, n: int) -> jax.Array:
     b, d, h, w, c = x.shape
     blocks = x.reshape(b, d, h, w, n, n, n, c // n**3).transpose(0, 1, 4, 2, 5, 3, 6, 7)
     return blocks.reshape(b, d * n, h * n, w * n, c // n**3)
-
-
-def max_pool(x: jax.Array, n: int) -> jax.Array:
-    """Largest value of each n^3 block: (b, z, y, x, c) -> (b, z/n, y/n, x/n, c)."""
-    for axis in (1, 2, 3):
-        x = x.reshape(*x.shape[:axis], x.shape[axis] // n, n, *x.shape[axis + 1 :]).max(axis + 1)
-    return x
 
 
 def upsample(x: jax.Array, n: int) -> jax.Array:

@@ -1,0 +1,44 @@
+"""The layers of the U-Net that are compiled as one on CPU, and the same in plain JAX for every other device."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from kidseg_jax.network import native
+from kidseg_jax.network.conv3d import Form, best_form, conv3d_sum
+
+
+def conv_block(
+    inputs: Sequence[jax.Array],
+    kernels: Sequence[jax.Array],
+    scale: jax.Array,
+    bias: jax.Array,
+    form: Form | None = None,
+) -> jax.Array:
+    """Convolution of the concatenated inputs, instance norm, leaky ReLU (0.01), in the type of the inputs.
+
+    inputs: (b, z, y, x, c_i); kernels: (3, 3, 3, c_i, c); scale, bias: (c,) of the norm over z, y, x, whose
+    variance is raised by 1e-5. form as for `conv3d`; the norm is computed in float32.
+    """
+    form = form or best_form()
+    dtype = inputs[0].dtype
+    if form == "native" and dtype == jnp.float32 and native.available():
+        return native.block(tuple(inputs), tuple(kernels), scale, bias)
+    y = conv3d_sum(inputs, kernels, form).astype(jnp.float32)
+    mean = y.mean((1, 2, 3), keepdims=True)
+    variance = jnp.square(y - mean).mean((1, 2, 3), keepdims=True)
+    y = (y - mean) * (jax.lax.rsqrt(variance + 1e-5) * scale) + bias
+    return jax.nn.leaky_relu(y, 0.01).astype(dtype)
+
+
+def max_pool(x: jax.Array, n: int, form: Form | None = None) -> jax.Array:
+    """Largest value of each n^3 block: (b, z, y, x, c) -> (b, z/n, y/n, x/n, c).
+
+    Where voxels tie, native gives the gradient to the first and the other forms share it.
+    """
+    if (form or best_form()) == "native" and x.dtype == jnp.float32 and native.available():
+        return native.max_pool(x, n)
+    for axis in (1, 2, 3):
+        x = x.reshape(*x.shape[:axis], x.shape[axis] // n, n, *x.shape[axis + 1 :]).max(axis + 1)
+    return x
