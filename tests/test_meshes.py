@@ -3,14 +3,18 @@
 import numpy as np
 import pytest
 
-from kidseg_jax.evaluation.meshes import (
-    MODES,
-    compare_kidney,
-    compare_surfaces,
-    draw_vertices,
-    quadrature,
+from kidseg_jax import kernels
+from kidseg_jax.evaluation.effort import MODES
+from kidseg_jax.evaluation.meshes import compare_kidney, compare_surfaces, draw_vertices, quadrature
+from kidseg_jax.evaluation.surfaces import (
+    DistanceTo,
+    Surface,
+    joined,
+    open3d,
+    read_surface,
+    refined,
+    surface_of,
 )
-from kidseg_jax.evaluation.surfaces import DistanceTo, Surface, open3d, read_surface, refined, surface_of
 from kidseg_jax.imaging.volume import Geometry
 
 ANISOTROPIC = Geometry((30, 40, 50), (2.5, 0.8, 0.7), (-100.0, 40.0, 900.0))
@@ -95,7 +99,7 @@ def test_distances_between_shifted_boxes_are_the_closed_form(shift_mm):
     lo, hi = np.array([0.0, 0.0, 0.0]), np.array([40.0, 30.0, 50.0])
     first, second = box_mesh(lo, hi), box_mesh(lo + shift_mm, hi + shift_mm)
     found = by_mode(first, second)
-    drawn = draw_vertices(refined(first, 1.5), 17_650, 0)
+    drawn = draw_vertices(joined(refined(first, 1.5)), 17_650, 0)
     expected = to_box(drawn, lo + shift_mm, hi + shift_mm)
     signed = found["points_to_triangles"]
     assert signed.rms_mm == pytest.approx(np.sqrt(np.mean(expected**2)), abs=1e-3)
@@ -155,6 +159,26 @@ def test_the_same_surface_has_distance_zero_and_measures_are_symmetric_where_the
     assert there["points_to_triangles"].mean_mm != pytest.approx(
         back["points_to_triangles"].mean_mm, abs=1e-2
     )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_surfaces_and_distances_agree_with_the_kernels(seed):
+    z, y, x = np.indices(ANISOTROPIC.shape) * np.reshape(ANISOTROPIC.spacing_mm, (3, 1, 1, 1))
+    rng = np.random.default_rng(seed)
+    centre = [
+        np.array(ANISOTROPIC.shape) * ANISOTROPIC.spacing_mm / 2 + rng.uniform(-2, 2, 3) for _ in range(2)
+    ]
+    masks = [((z - c) / 1.4) ** 2 + (y - b) ** 2 + (x - a) ** 2 < 9.0**2 for c, b, a in centre]
+    masks[0] |= ((z - centre[0][0] - 14) ** 2 + (y - centre[0][1]) ** 2 + (x - centre[0][2]) ** 2) < 16
+    kernel = kernels.surface_distances(masks[0], masks[1], ANISOTROPIC.spacing_mm, "triangle")
+    first, second = (surface_of(mask, ANISOTROPIC) for mask in masks)
+    assert first.areas_mm2.sum() == pytest.approx(kernel.a_weights.sum(), rel=2e-3)
+    centroids = [surface.corners_mm.mean(1) for surface in (first, second)]
+    there, back = DistanceTo(second).unsigned(centroids[0]), DistanceTo(first).unsigned(centroids[1])
+    assert there.max() == pytest.approx(kernel.a_to_b_mm.max(), abs=1e-3)
+    assert back.max() == pytest.approx(kernel.b_to_a_mm.max(), abs=1e-3)
+    rms = by_mode(first, second)["area_symmetric"].rms_mm
+    assert rms == pytest.approx(kernel.rms_mm(), rel=1e-2)
 
 
 def test_sampled_points_equal_brute_force_and_follow_the_seed():

@@ -125,7 +125,7 @@ def test_every_form_holds_every_cell(tmp_path):
         for row in grid.rows:
             for shown in row.cells:
                 assert shown.text in markdown and shown.text in terminal and shown.text in page
-    assert max(map(len, terminal.splitlines())) <= 110
+    assert max(map(len, terminal.splitlines())) <= 120
 
 
 def test_html_escapes_what_a_run_says():

@@ -191,4 +191,4 @@ def _p_cell(p: float | None, n: int | None = None) -> Cell:
 def _interval(test: PairedTest) -> Cell:
     if test.ci is None:
         return Cell("-", n=test.patients)
-    return Cell(f"{test.ci[0]:+.2f} to {test.ci[1]:+.2f}", test.difference, n=test.patients)
+    return Cell(f"{test.ci[0]:+.1f} to {test.ci[1]:+.1f}", test.difference, n=test.patients)

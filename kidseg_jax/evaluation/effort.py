@@ -1,6 +1,7 @@
 """Tables 2 and 3: labelling minutes, and surface RMS of the three pairs of models."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from kidseg_jax.evaluation import published
 from kidseg_jax.evaluation.grids import UNDEFINED, Cell, Grid, Row, mean_sd_cell
@@ -13,6 +14,17 @@ PAIRS = {
     "manual_corrected": "manual vs CNN-corrected",
 }
 
+MODES = {
+    "sampled_points": "{points} seeded vertices of the first surface, each to the nearest vertex of the "
+    "second",
+    "points_to_triangles": "{points} seeded vertices of the first surface, each to the nearest place on the "
+    "second's "
+    "triangles, negative inside",
+    "area_symmetric": "every place of both surfaces, weighted by area, to the nearest place on the other's "
+    "triangles",
+}
+"""How surfaces are compared, by name, in the order of the tables."""
+
 
 def minutes_table(run: Run) -> Grid:
     """Table 2: labelling time per structure, by hand and CNN-corrected, and the saving."""
@@ -21,7 +33,9 @@ def minutes_table(run: Run) -> Grid:
     stages = [stage for stage in run.stages if _timed(stage)]
     chosen = [(f"stage {stage.stage}", _timed(stage)) for stage in stages]
     if len(stages) > 1:
-        chosen.append(("all stages", [record for stage in stages for record in _timed(stage)]))
+        chosen.append(
+            ("all stages", [{**r, "kidney": (s.stage, r["kidney"])} for s in stages for r in _timed(s)])
+        )
     for name, records in chosen:
         manual = [_seconds(records, "manual_seconds", column) for column in COLUMNS]
         corrected = [_seconds(records, "corrected_seconds", column) for column in COLUMNS]
@@ -68,7 +82,7 @@ def mean_seconds(run: Run) -> dict[str, tuple[float, float] | None]:
     """Per column: mean seconds by hand and CNN-corrected over all newly labelled kidneys; empty where none
     was timed.
     """
-    records = [record for stage in run.stages for record in _timed(stage)]
+    records = [{**r, "kidney": (s.stage, r["kidney"])} for s in run.stages for r in _timed(s)]
     found: dict[str, tuple[float, float] | None] = {}
     for column in COLUMNS if records else ():
         manual, corrected = (
@@ -81,7 +95,8 @@ def mean_seconds(run: Run) -> dict[str, tuple[float, float] | None]:
 def rms_table(run: Run) -> Grid:
     """Table 3: surface RMS in mm for the three pairs, per mode, with direction and sampling named."""
     records = [record for stage in run.stages for record in stage.surfaces]
-    modes = sorted({record["mode"] for record in records})
+    found = dict.fromkeys(record["mode"] for record in records)
+    modes = [mode for mode in MODES if mode in found] + [mode for mode in found if mode not in MODES]
     rows = [
         Row(
             mode.replace("_", " "),
@@ -124,7 +139,7 @@ def _seconds(records: Sequence[Record], key: str, column: str) -> Summary:
         return summarise(
             [r[key] for r in records if r["structure"] == column and r["manual_seconds"] is not None]
         )
-    totals: dict[str, float] = {}
+    totals: dict[Any, float] = {}
     for record in records:
         totals[record["kidney"]] = totals.get(record["kidney"], 0.0) + (record[key] or 0.0)
     return summarise(list(totals.values()))
@@ -167,11 +182,6 @@ def _mode_note(mode: str, records: Sequence[Record]) -> str:
     chosen = [r for r in records if r["mode"] == mode]
     counts = {pair: sum(r["pair"] == pair and r["rms_mm"] is not None for r in chosen) for pair in PAIRS}
     n = ", ".join(f"{counts[pair]} ({name})" for pair, name in PAIRS.items())
-    points = sorted({r["points"] for r in chosen if r.get("points")})
-    sampled = (
-        f"{points[0]:,}" + (f" to {points[-1]:,}" if len(points) > 1 else "") + " points"
-        if points
-        else "points"
-    )
-    how = chosen[0].get("how", "direction not recorded")
-    return f"{mode.replace('_', ' ')}: {how}; {sampled}; n = {n} kidneys."
+    most = max((r.get("points") or 0 for r in chosen), default=0)
+    how = MODES.get(mode, "not described").format(points=f"at most {most:,}")
+    return f"{mode.replace('_', ' ')}: {how}; n = {n} kidneys."

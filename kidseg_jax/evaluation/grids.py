@@ -68,14 +68,14 @@ def number_cell(value: float | None, form: str, n: int | None = None) -> Cell:
     return Cell("-", n=n) if value is None else Cell(format(round(value, 6) + 0.0, form), value, n=n)
 
 
-def to_terminal(grids: Iterable[Grid], width: int = 110) -> str:
+def to_terminal(grids: Iterable[Grid], width: int = 120) -> str:
     """The tables as plain text for a terminal of `width` columns."""
     console = Console(file=io.StringIO(), width=width, color_system=None)
     for grid in grids:
         table = RichTable(
             title=grid.title, title_justify="left", title_style="", box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1)
         )
-        table.add_column("")
+        table.add_column("", no_wrap=True)
         for column in grid.columns:
             table.add_column(column, justify="right", no_wrap=True)
         for row in grid.rows:

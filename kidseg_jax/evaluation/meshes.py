@@ -2,30 +2,23 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from scipy.spatial import KDTree
 
+from kidseg_jax.evaluation.effort import MODES
 from kidseg_jax.evaluation.grids import Grid, Row, number_cell
 from kidseg_jax.evaluation.metrics import weighted_percentile
 from kidseg_jax.evaluation.published import USABLE_RMS_MM
-from kidseg_jax.evaluation.surfaces import DistanceTo, Surface, refined, surface_of
+from kidseg_jax.evaluation.surfaces import DistanceTo, Surface, joined, refined, surface_of
 from kidseg_jax.imaging.volume import Geometry, Labels, Spacing
 
 POINTS = 17_650
 """The paper's number of surface points."""
 LONGEST_EDGE_MM = 1.5
 """Coarser triangles are split before sampling, so that the faces of a box are sampled too."""
-MODES = {
-    "sampled_points": "{points:,} seeded vertices of the first surface, each to the nearest vertex of the "
-    "second",
-    "points_to_triangles": "{points:,} seeded vertices of the first surface, each to the nearest place on "
-    "the second's "
-    "triangles, negative inside",
-    "area_symmetric": "every place of both surfaces, weighted by area, to the nearest place on the other's "
-    "triangles",
-}
 
 
 @dataclass(frozen=True)
@@ -55,21 +48,7 @@ def compare_surfaces(
     points: at most so many vertices of the first surface are drawn, without repeats. Where the second surface
     is open the second measure is unsigned, and says so.
     """
-    if points < 1:
-        raise ValueError(f"compare_surfaces: points must be at least 1, got {points}")
-    fine_first, fine_second = refined_once(first), refined_once(second)
-    drawn = draw_vertices(fine_first, points, seed)
-    nearest = KDTree(fine_second.vertices_mm).query(drawn)[0]
-    to_first, to_second = DistanceTo(first), DistanceTo(second)
-    sided = to_second.signed(drawn) if to_second.closed else to_second.unsigned(drawn)
-    places, areas = zip(*(quadrature(surface) for surface in (fine_first, fine_second)), strict=True)
-    both = np.concatenate([to_second.unsigned(places[0]), to_first.unsigned(places[1])])
-    open_note = "" if to_second.closed else " (unsigned: the second surface is open)"
-    return (
-        _comparison("sampled_points", seed, nearest),
-        _comparison("points_to_triangles", seed, sided, note=open_note),
-        _comparison("area_symmetric", seed, both, np.concatenate(areas)),
-    )
+    return _compare(Model(first), Model(second), points, seed)
 
 
 def compare_kidney(
@@ -92,18 +71,49 @@ def compare_kidney(
     if len(shapes) != 1:
         raise ValueError(f"compare_kidney: label maps must share a shape, got {sorted(shapes)}")
     geometry = Geometry(shape=manual.shape, spacing_mm=spacing_mm)
-    surfaces = {name: surface_of(labels > 0, geometry) for name, labels in maps.items() if labels.any()}
+    models = {name: Model(surface_of(labels > 0, geometry)) for name, labels in maps.items() if labels.any()}
     return [
         {"pair": f"{a}_{b}", "from": a, "to": b, **asdict(comparison)}
         for a, b in (("manual", "cnn"), ("cnn", "corrected"), ("manual", "corrected"))
         if a in maps and b in maps
-        for comparison in _pair(surfaces.get(a), surfaces.get(b), points, seed)
+        for comparison in _pair(models.get(a), models.get(b), points, seed)
     ]
 
 
+class Model:
+    """A surface and what distances need of it, each made once: small triangles, a tree, places and areas."""
+
+    def __init__(self, surface: Surface) -> None:
+        self.surface = surface
+
+    @cached_property
+    def fine(self) -> Surface:
+        """The surface, split and joined again where its triangles are too large to sample."""
+        corners = self.surface.corners_mm
+        longest = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max()
+        return (
+            joined(refined(self.surface, LONGEST_EDGE_MM)) if longest > 4 * LONGEST_EDGE_MM else self.surface
+        )
+
+    @cached_property
+    def tree(self) -> KDTree:
+        """The vertices, to find the nearest of."""
+        return KDTree(self.fine.vertices_mm)
+
+    @cached_property
+    def distance(self) -> DistanceTo:
+        """Distances to the triangles."""
+        return DistanceTo(self.surface)
+
+    @cached_property
+    def places(self) -> tuple[np.ndarray, np.ndarray]:
+        """Places (n, 3) in mm and areas (n,) in mm2 that stand for the whole surface."""
+        return quadrature(self.fine)
+
+
 def draw_vertices(surface: Surface, points: int, seed: int) -> np.ndarray:
-    """At most `points` distinct vertices (n, 3) in mm, drawn without repeats; all where there are fewer."""
-    vertices = np.unique(surface.vertices_mm, axis=0)
+    """At most `points` of the vertices (n, 3) in mm, drawn without repeats; all where there are fewer."""
+    vertices = surface.vertices_mm
     if len(vertices) <= points:
         return vertices
     chosen = np.random.default_rng(seed).choice(len(vertices), points, replace=False)
@@ -129,17 +139,12 @@ def draw_places(
 
 
 def quadrature(surface: Surface) -> tuple[np.ndarray, np.ndarray]:
-    """Places (n, 3) in mm and areas (n,) in mm2: edge midpoints, which integrate squares exactly."""
-    corners = surface.corners_mm
-    midpoints = (corners + np.roll(corners, 1, axis=1)) / 2
-    return midpoints.reshape(-1, 3), np.repeat(surface.areas_mm2 / 3, 3)
-
-
-def refined_once(surface: Surface) -> Surface:
-    """The surface itself where its triangles are small enough to sample, or split where they are not."""
-    corners = surface.corners_mm
-    longest = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max()
-    return refined(surface, LONGEST_EDGE_MM) if longest > 4 * LONGEST_EDGE_MM else surface
+    """Places (n, 3) in mm and areas (n,) in mm2: the middles of edges, which integrate squares exactly."""
+    n = len(surface.vertices_mm)
+    edges = np.sort(np.concatenate([surface.triangles[:, [i, (i + 1) % 3]] for i in range(3)]), axis=1)
+    keys, inverse = np.unique(edges[:, 0] * n + edges[:, 1], return_inverse=True)
+    middles = (surface.vertices_mm[keys // n] + surface.vertices_mm[keys % n]) / 2
+    return middles, np.bincount(inverse, np.tile(surface.areas_mm2 / 3, 3))
 
 
 def comparison_grid(found: Iterable[SurfaceComparison], title: str) -> Grid:
@@ -160,12 +165,29 @@ def comparison_grid(found: Iterable[SurfaceComparison], title: str) -> Grid:
     return Grid("comparison", title, columns, tuple(rows), notes)
 
 
-def _pair(
-    first: Surface | None, second: Surface | None, points: int, seed: int
-) -> Iterable[SurfaceComparison]:
+def _pair(first: Model | None, second: Model | None, points: int, seed: int) -> Iterable[SurfaceComparison]:
     if first is None or second is None:
-        return [SurfaceComparison(mode, how.format(points=0), 0, seed) for mode, how in MODES.items()]
-    return compare_surfaces(first, second, points=points, seed=seed)
+        return [SurfaceComparison(mode, how.format(points="no"), 0, seed) for mode, how in MODES.items()]
+    return _compare(first, second, points, seed)
+
+
+def _compare(first: Model, second: Model, points: int, seed: int) -> tuple[SurfaceComparison, ...]:
+    if points < 1:
+        raise ValueError(f"compare_surfaces: points must be at least 1, got {points}")
+    drawn = draw_vertices(first.fine, points, seed)
+    closed = second.distance.closed
+    (places_a, areas_a), (places_b, areas_b) = first.places, second.places
+    both = np.concatenate([second.distance.unsigned(places_a), first.distance.unsigned(places_b)])
+    return (
+        _comparison("sampled_points", seed, second.tree.query(drawn)[0]),
+        _comparison(
+            "points_to_triangles",
+            seed,
+            second.distance.signed(drawn) if closed else second.distance.unsigned(drawn),
+            note="" if closed else " (unsigned: the second surface is open)",
+        ),
+        _comparison("area_symmetric", seed, both, np.concatenate([areas_a, areas_b])),
+    )
 
 
 def _comparison(
@@ -175,7 +197,7 @@ def _comparison(
     low, median, high = (weighted_percentile(distance, weights, percent) for percent in (5, 50, 95))
     return SurfaceComparison(
         mode=mode,
-        how=MODES[mode].format(points=len(distance)) + note,
+        how=MODES[mode].format(points=f"{len(distance):,}") + note,
         points=len(distance),
         seed=seed,
         rms_mm=float(np.sqrt(np.average(distance**2, weights=weights))),

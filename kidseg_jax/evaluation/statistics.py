@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 ALPHA = 0.05
 
@@ -145,10 +146,14 @@ def t_test_power(effect: float, n: int, *, alpha: float = ALPHA) -> float:
 
     The noncentral t as a mean over the spreads that a sample may show: SciPy's own gives NaN at n = 2.
     """
+    limit, shift = _limits(n, alpha), effect * np.sqrt(n)
+    return float(np.mean(special.ndtr(shift - limit) + special.ndtr(-shift - limit)))
+
+
+@lru_cache(maxsize=64)
+def _limits(n: int, alpha: float) -> np.ndarray:
     shares = (np.arange(4096) + 0.5) / 4096
-    spread = np.sqrt(stats.chi2.ppf(shares, n - 1) / (n - 1))
-    limit, shift = stats.t.ppf(1 - alpha / 2, n - 1) * spread, effect * np.sqrt(n)
-    return float(np.mean(stats.norm.cdf(shift - limit) + stats.norm.cdf(-shift - limit)))
+    return stats.t.ppf(1 - alpha / 2, n - 1) * np.sqrt(stats.chi2.ppf(shares, n - 1) / (n - 1))
 
 
 def cluster_means(values: np.ndarray, groups: np.ndarray) -> np.ndarray:

@@ -103,8 +103,13 @@ def read_surface(path: Path) -> Surface:
     vertices, triangles = np.asarray(mesh.vertices), np.asarray(mesh.triangles, dtype=np.int64)
     if not len(triangles) or not np.isfinite(vertices).all():
         raise ValueError(f"{path}: need a mesh of finite triangles, got {len(triangles)} triangles")
-    unique, inverse = np.unique(vertices, axis=0, return_inverse=True)
-    return Surface(unique, inverse.reshape(-1)[triangles])
+    return joined(Surface(vertices, triangles))
+
+
+def joined(surface: Surface) -> Surface:
+    """The same surface, vertices at exactly one place made one."""
+    unique, inverse = np.unique(surface.vertices_mm, axis=0, return_inverse=True)
+    return Surface(unique, inverse.reshape(-1)[surface.triangles])
 
 
 def refined(surface: Surface, edge_mm: float) -> Surface:
@@ -141,7 +146,7 @@ class DistanceTo:
             raise ValueError(
                 "DistanceTo.signed: needs a watertight surface to tell inside from outside, got an open one"
             )
-        return self._call(self._scene.compute_signed_distance, points_mm, nsamples=5)
+        return self._call(self._scene.compute_signed_distance, points_mm, nsamples=3)
 
     def _call(self, function: Any, points_mm: np.ndarray, **options: Any) -> np.ndarray:
         centred = np.ascontiguousarray(points_mm - self._centre, dtype=np.float32)
