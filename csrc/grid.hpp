@@ -44,11 +44,11 @@ struct Axes {
     }
 };
 
-// Axes from the widest stride to the narrowest, all strides positive; axes of length 1 come first.
+// Axes from the widest stride to the narrowest, none negative; axes of length 1 and repeated ones (stride 0) come first.
 [[nodiscard]] inline Axes memory_order(const Index3& shape, const Index3& stride) {
     Axes axes;
     const auto width = [&](std::size_t a) {
-        return shape[a] <= 1 ? std::numeric_limits<Index>::max() : std::abs(stride[a]);
+        return shape[a] <= 1 || stride[a] == 0 ? std::numeric_limits<Index>::max() : std::abs(stride[a]);
     };
     std::stable_sort(axes.source.begin(), axes.source.end(),
                      [&](std::size_t a, std::size_t b) { return width(a) > width(b); });

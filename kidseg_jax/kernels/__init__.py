@@ -1,6 +1,7 @@
-"""Kernels in C++ for label maps and their surfaces, with a NumPy face: (z, y, x) arrays in, arrays out, the GIL released.
+"""Kernels in C++ for label maps and their surfaces: (z, y, x) NumPy arrays in, arrays out, the GIL released.
 
-Arrays are read where they lie, in C or Fortran order, sliced, reversed or read-only. `threads` changes the time, never the result.
+Arrays are read where they lie, in C or Fortran order, sliced, reversed or read-only. `threads` changes the
+time, never the result.
 """
 
 from kidseg_jax.kernels.components import (

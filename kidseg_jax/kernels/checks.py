@@ -12,7 +12,7 @@ Array = npt.NDArray[Any]
 
 
 def require_array(where: str, name: str, array: object) -> Array:
-    """The array itself; TypeError for anything that is no ndarray, is not aligned or is not in the machine's byte order."""
+    """The array itself; TypeError unless it is an aligned ndarray in the machine's byte order."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{where}: {name} must be a numpy.ndarray, got {type(array).__name__}")
     if not array.dtype.isnative or not array.flags.aligned:
@@ -73,7 +73,7 @@ def require_threads(where: str, threads: int) -> int:
 
 
 def zeros_in_order_of(array: Array, dtype: npt.DTypeLike) -> Array:
-    """Zeros of the same shape whose axes lie in memory in the order of `array`'s; pages appear when first written."""
+    """Zeros of the same shape and order of axes in memory; pages appear when first written."""
     width = [
         abs(stride) if size > 1 else math.inf for size, stride in zip(array.shape, array.strides, strict=True)
     ]

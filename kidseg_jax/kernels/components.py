@@ -39,12 +39,13 @@ def label_components(
 ) -> tuple[Array, int]:
     """Every voxel's component number, 0 for background, and the number of components.
 
-    labels: bool or integers, (z, y, x) or (y, x); voxels belong together when they have the same non-zero label and touch.
-    connectivity: 26, 18 or 6; in 2-D 26 and 18 mean 8 neighbours and 6 means 4 (8 and 4 may be said too).
-    Components are numbered 1, 2, ... by their first voxel in scan order (C order of the indices).
-    The result lies in memory in the order of `labels`; its dtype is the smallest unsigned one that holds the count, or `dtype`.
-    Raises TypeError for labels that are no integers, ValueError for another connectivity or a dtype too small for the count.
-    Source: He, Chao, Suzuki 2008, IEEE Transactions on Image Processing 17(5), runs united by rows.
+    labels: bool or integers, (z, y, x) or (y, x); voxels belong together when they have the same non-zero
+    label and touch. connectivity: 26, 18 or 6; in 2-D 26 and 18 mean 8 neighbours and 6 means 4 (8 and 4 may
+    be said too). Components are numbered 1, 2, ... by their first voxel in scan order (C order of the
+    indices). The result lies in memory in the order of `labels`; its dtype is the smallest unsigned one that
+    holds the count, or `dtype`. Raises TypeError for labels that are no integers, ValueError for another
+    connectivity or a dtype too small for the count. Source: He, Chao, Suzuki 2008, IEEE Transactions on Image
+    Processing 17(5), runs united by rows.
     """
     where = "label_components"
     volume = require_labels(where, "labels", labels)
@@ -55,7 +56,7 @@ def label_components(
     n = len(found)
     if chosen is None:
         chosen = np.min_scalar_type(n)
-    elif n > np.iinfo(chosen).max:
+    elif n > np.iinfo(chosen.str).max:
         raise ValueError(f"{where}: {n} components do not fit dtype {chosen}")
     components = zeros_in_order_of(volume, chosen)
     found.write(components)
@@ -80,10 +81,10 @@ def component_stats(labels: Array, connectivity: int = 26, *, threads: int = 1) 
 def keep_largest(
     labels: Array, k: int = 1, *, per_class: bool = True, connectivity: int = 26, threads: int = 1
 ) -> Array:
-    """The labels with only the k largest components left, of every label (per_class) or of the foreground as a whole.
+    """The labels with only the k largest components left, of every label or of the foreground as a whole.
 
-    labels, connectivity, errors: as in `label_components`. Equally large components: the first in scan order stays.
-    per_class=False joins touching voxels of all labels into one component and keeps their labels.
+    labels, connectivity, errors: as in `label_components`. Equally large components: the first in scan order
+    stays. per_class=False joins touching voxels of all labels into one component and keeps their labels.
     Result: same shape, dtype and memory order as `labels`.
     """
     where = "keep_largest"
@@ -101,10 +102,10 @@ def remove_small(
     connectivity: int = 26,
     threads: int = 1,
 ) -> Array:
-    """The labels without components of fewer than min_voxels voxels, or of less than min_volume_mm3 (then with spacing_mm).
+    """The labels without components of fewer than min_voxels voxels or of less than min_volume_mm3.
 
-    Everything else as in `keep_largest`. Raises ValueError unless exactly one of the two limits is given, or for one that
-    is negative or not a number.
+    min_volume_mm3 needs spacing_mm. Everything else as in `keep_largest`. Raises ValueError unless exactly
+    one of the two limits is given, or for one that is negative or not a number.
     """
     where = "remove_small"
     if (min_voxels is None) == (min_volume_mm3 is None):
@@ -126,9 +127,10 @@ def remove_small(
 def fill_holes(labels: Array, *, threads: int = 1) -> Array:
     """The labels with enclosed background filled.
 
-    A hole is background with no way to the border of the array through faces. It takes the label that most of its faces
-    touch, of equal ones the smallest (integers are compared unsigned). For bool this is scipy.ndimage.binary_fill_holes.
-    labels and errors as in `label_components`; the result is a new array of the same shape, dtype and memory order.
+    A hole is background with no way to the border of the array through faces. It takes the label that most of
+    its faces touch, of equal ones the smallest (integers are compared unsigned). For bool this is
+    scipy.ndimage.binary_fill_holes. labels and errors as in `label_components`; the result is a new array of
+    the same shape, dtype and memory order.
     """
     where = "fill_holes"
     volume = require_labels(where, "labels", labels)

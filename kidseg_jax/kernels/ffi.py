@@ -1,8 +1,8 @@
 """The kernels inside jitted functions: XLA custom calls on the CPU, registered when first used.
 
-Every function means the same as its namesake in `kidseg_jax.kernels`, with the shapes that XLA needs known beforehand:
-what has no fixed size is padded to a `capacity` and comes with its count. Under vmap the calls run one after another.
-Only this module of the kernels imports JAX.
+Every function means the same as its namesake in `kidseg_jax.kernels`, with the shapes that XLA needs known
+beforehand: what has no fixed size is padded to a `capacity` and comes with its count. Under vmap the calls
+run one after another. Only this module of the kernels imports JAX.
 """
 
 import ctypes
@@ -122,13 +122,13 @@ def fill_holes(labels: jax.Array, *, threads: int = 1) -> jax.Array:
 
 
 def bounding_box(mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Tight half-open box around the voxels that are not zero: lo and hi, (3,) int32, both zero for an empty mask."""
+    """Tight half-open box of the voxels that are not zero: lo and hi, (3,) int32, zeros if there are none."""
     _require_labels("bounding_box", mask)
     return _call("bounding_box", (_shape((3,), jnp.int32),) * 2, mask)
 
 
 def crop_roi(volume: jax.Array, lo: jax.Array, shape: tuple[int, int, int], fill: float = 0) -> jax.Array:
-    """The voxels of a volume from corner lo, (3,) integers, on; `fill` outside. The shape must be known to XLA."""
+    """The voxels of a volume from corner lo, (3,) integers, on; `fill` outside."""
     _require_volume("crop_roi", volume)
     value = jnp.asarray(fill, volume.dtype)
     return _call(
@@ -182,7 +182,7 @@ def surface_rms(
     *,
     threads: int = 1,
 ) -> jax.Array:
-    """Root mean square in mm between two surfaces, float32 (); inf with one mask empty, nan with both or over capacity."""
+    """Root mean square in mm between two surfaces, float32 (): inf if one is empty, nan if both or too many."""
     d = surface_distances(a, b, spacing_mm, capacity, definition, threads=threads)
     rms = jnp.sqrt((d.distances_mm**2 * d.weights).sum() / d.weights.sum())
     return jnp.where((d.n > capacity).any(), jnp.nan, rms)
@@ -229,7 +229,7 @@ def resample_linear(
     widths: Sequence[float],
     threads: int = 1,
 ) -> jax.Array:
-    """A volume at fractional source coordinates, float32 (z, y, x), averaged over `widths` source voxels, each >= 1."""
+    """A volume at fractional source coordinates, float32, averaged over `widths` source voxels, each >= 1."""
     where = "resample_linear"
     _require_volume(where, volume)
     if min(volume.shape) < 1 or len(widths) != 3 or not all(np.isfinite(w) and w >= 1 for w in widths):

@@ -18,11 +18,12 @@ def argmax_resample(
     channels_last: bool = False,
     threads: int = 1,
 ) -> npt.NDArray[np.uint8]:
-    """Class of the largest trilinearly interpolated score, uint8 (len(cz), len(cy), len(cx)); of equal ones the smallest.
+    """Class of the largest trilinearly interpolated score, uint8; of equal ones the smallest.
 
-    scores: float32 (c, z, y, x), or (z, y, x, c) with channels_last; at most 256 classes, every axis at least 1 long.
-    cz, cy, cx: source index of each output index, fractions allowed; outside the scores the nearest edge counts.
-    Raises TypeError for other dtypes, ValueError for other shapes or coordinates that are not finite.
+    scores: float32 (c, z, y, x), or (z, y, x, c) with channels_last; at most 256 classes, every axis at least
+    1 long. cz, cy, cx: source index of each output index, fractions allowed; outside the scores the nearest
+    edge counts. The result is (len(cz), len(cy), len(cx)). Raises TypeError for other dtypes, ValueError for
+    other shapes or coordinates that are not finite.
     """
     where = "argmax_resample"
     array = require_array(where, "scores", scores)
@@ -45,12 +46,13 @@ def resample_linear(
     widths: Sequence[float] | None = None,
     threads: int = 1,
 ) -> npt.NDArray[np.float32]:
-    """A volume at fractional source coordinates, float32 (len(cz), len(cy), len(cx)), averaged where it is down-sampled.
+    """A volume at fractional source coordinates, float32, averaged where it is down-sampled.
 
-    volume: int16 or float32 (z, y, x), no axis empty. cz, cy, cx: source index of each output index; outside the volume
-    the nearest edge counts. Output k of an axis averages the source over [c_k - s/2, c_k + s/2], each source voxel being
-    constant over one index: linear interpolation for s = 1. s = max(1, mean step of the coordinates), or from `widths`
-    (z, y, x), each >= 1. Raises TypeError for other dtypes, ValueError for other shapes, widths or coordinates.
+    volume: int16 or float32 (z, y, x), no axis empty; the result is (len(cz), len(cy), len(cx)). cz, cy, cx:
+    source index of each output index; outside the volume the nearest edge counts. Output k of an axis
+    averages the source over [c_k - s/2, c_k + s/2], each source voxel being constant over one index: linear
+    interpolation for s = 1. s = max(1, mean step of the coordinates), or from `widths` (z, y, x), each >= 1.
+    Raises TypeError for other dtypes, ValueError for other shapes, widths or coordinates.
     """
     where = "resample_linear"
     array = require_volume(where, "volume", volume)

@@ -31,10 +31,11 @@ class Box(NamedTuple):
 def bounding_box(
     mask: Array, margin_mm: float = 0.0, spacing_mm: Sequence[float] = (1.0, 1.0, 1.0)
 ) -> Box | None:
-    """Tight box around the voxels that are not zero, widened on every side by at least margin_mm; None for an empty mask.
+    """Tight box around the voxels that are not zero, widened by at least margin_mm; None for an empty mask.
 
-    mask: bool or integers (z, y, x). spacing_mm: (z, y, x). The widened box may reach outside the mask's array.
-    Raises ValueError for a margin that is negative or not finite, or a bad spacing; TypeError for float masks.
+    mask: bool or integers (z, y, x). spacing_mm: (z, y, x). The widened box may reach outside the mask's
+    array. Raises ValueError for a margin that is negative or not finite, or a bad spacing; TypeError for
+    float masks.
     """
     where = "bounding_box"
     volume = _require_3d(where, mask)
@@ -53,7 +54,7 @@ def bounding_box(
 
 
 def crop_roi(volume: Array, box: Box, fill: float = 0) -> Array:
-    """The voxels of a volume inside a box, `fill` where the box reaches outside; always a new C-ordered array.
+    """The voxels of a volume inside a box, `fill` where the box reaches outside: a new C-ordered array.
 
     volume: (z, y, x), bool, integers or floats. box: half open; an axis may be empty but not reversed.
     Raises ValueError for a reversed box or a fill that the volume's dtype cannot hold.
@@ -74,9 +75,10 @@ def crop_rois(volume: Array, boxes: Sequence[Box], fill: float = 0, *, threads: 
 
 
 def paste_roi(volume: Array, roi: Array, box: Box) -> None:
-    """Write an ROI into a volume in place: the inverse of `crop_roi`; what lies outside the volume is dropped.
+    """Write an ROI into a volume in place, the inverse of `crop_roi`; what lies outside is dropped.
 
-    volume: writable (z, y, x); roi: same dtype, shape of the box. Raises ValueError or TypeError where they do not fit.
+    volume: writable (z, y, x); roi: same dtype, shape of the box. Raises ValueError or TypeError where they
+    do not fit.
     """
     where = "paste_roi"
     volume = require_volume(where, "volume", volume)
@@ -96,12 +98,9 @@ def paste_roi(volume: Array, roi: Array, box: Box) -> None:
 def _crop(where: str, volume: Array, boxes: Sequence[Box], fill: float, threads: int) -> Array:
     volume = require_volume(where, "volume", volume)
     checked = [_box(where, box) for box in boxes]
-    try:
+    with np.errstate(all="ignore"):
         value = np.asarray(fill).astype(volume.dtype)
-        fits = np.ndim(fill) == 0 and (volume.dtype.kind == "f" or bool(value == fill))
-    except (OverflowError, ValueError, TypeError):
-        fits = False
-    if not fits:
+    if np.ndim(fill) != 0 or (volume.dtype.kind != "f" and value != fill):
         raise ValueError(f"{where}: fill must be one value that {volume.dtype} can hold, got {fill!r}")
     rois = np.empty((len(checked), *checked[0].shape), volume.dtype)
     _kernels.crop(volume, [box.lo for box in checked], list(rois), value, threads)

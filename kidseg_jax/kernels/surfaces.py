@@ -16,7 +16,7 @@ Distances = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class SurfaceDistances:
-    """Distances in mm of every surface element of a to the surface of b, and back, with the weight of each element.
+    """Distances in mm of every surface element of a to the surface of b, and back, and their weights.
 
     One surface empty: the other's distances are inf, so rms, mean, assd and hausdorff are inf and nsd is 0.
     Both empty: no distances, and every measure is nan.
@@ -33,7 +33,7 @@ class SurfaceDistances:
         return float(np.sqrt(self._pooled(np.square)))
 
     def mean_mm(self) -> tuple[float, float]:
-        """Weighted mean of each direction, a to b and b to a (surface-distance's average surface distance)."""
+        """Weighted mean of each direction: surface-distance's average surface distance."""
         return self._mean(self.a_to_b_mm, self.a_weights), self._mean(self.b_to_a_mm, self.b_weights)
 
     def assd_mm(self) -> float:
@@ -41,7 +41,7 @@ class SurfaceDistances:
         return self._pooled(lambda d: d)
 
     def hausdorff_mm(self, percent: float = 100.0) -> float:
-        """The larger of the two directions' weighted percentiles (surface-distance's robust Hausdorff; 95 for HD95)."""
+        """The larger of the two directions' weighted percentiles: surface-distance's robust Hausdorff."""
         if not 0 <= percent <= 100:
             raise ValueError(f"hausdorff_mm: percent must be in 0..100, got {percent!r}")
         if self._empty():
@@ -51,7 +51,7 @@ class SurfaceDistances:
         return max(_weighted_quantile(distances, weights, share) for distances, weights in pairs)
 
     def pooled_percentile_mm(self, percent: float) -> float:
-        """Percentile of the distances of both directions together, weights ignored (MedPy's hd95 for percent 95)."""
+        """Percentile of both directions' distances together, weights ignored: MedPy's hd95 for 95."""
         if not 0 <= percent <= 100:
             raise ValueError(f"pooled_percentile_mm: percent must be in 0..100, got {percent!r}")
         if self._empty():
@@ -59,7 +59,7 @@ class SurfaceDistances:
         return float(np.percentile(np.concatenate([self.a_to_b_mm, self.b_to_a_mm]), percent))
 
     def nsd(self, tolerance_mm: float) -> float:
-        """Share of both surfaces, by weight, that lies within tolerance_mm of the other (surface Dice), in 0..1."""
+        """Share of both surfaces, by weight, within tolerance_mm of the other: the surface Dice."""
         if not tolerance_mm >= 0:
             raise ValueError(f"nsd: tolerance_mm must not be negative, got {tolerance_mm!r}")
         total = self.a_weights.sum() + self.b_weights.sum()
@@ -93,12 +93,13 @@ def surface_distances(
     """Distances in mm from each surface to the other, in both directions.
 
     a, b: bool or integers (not zero is inside), same shape, (z, y, x). spacing_mm: (z, y, x), each > 0.
-    definition "border": voxels with a face neighbour outside (beyond the array is outside), centre to nearest centre,
-    weight 1 (MedPy). "surfel": cells of 2x2x2 voxels that are not all alike, middle to nearest middle, weighted by the
-    area in mm^2 of their marching-cubes triangles (surface-distance package). "triangle": middles of the marching-cubes
-    triangles to the nearest point of the other's triangles, weighted by area. The three give different numbers.
-    Elements come in scan order. Empty masks: see `SurfaceDistances`.
-    Raises ValueError for shapes that differ, a bad spacing or another definition; TypeError for float masks.
+    definition "border": voxels with a face neighbour outside (beyond the array is outside), centre to nearest
+    centre, weight 1 (MedPy). "surfel": cells of 2x2x2 voxels that are not all alike, middle to nearest
+    middle, weighted by the area in mm^2 of their marching-cubes triangles (surface-distance package).
+    "triangle": middles of the marching-cubes triangles to the nearest point of the other's triangles,
+    weighted by area. The three give different numbers. Elements come in scan order. Empty masks: see
+    `SurfaceDistances`. Raises ValueError for shapes that differ, a bad spacing or another definition;
+    TypeError for float masks.
     """
     where = "surface_distances"
     spacing = require_spacing(where, spacing_mm)
@@ -125,10 +126,11 @@ def surface_rms(
 def surface_points(
     mask: Array, n: int, seed: int, spacing_mm: Sequence[float] = (1.0, 1.0, 1.0)
 ) -> npt.NDArray[np.float64]:
-    """n points spread evenly over a mask's marching-cubes surface: (n, 3) mm (z, y, x) from the centre of voxel (0, 0, 0).
+    """n points spread evenly over a mask's marching-cubes surface: (n, 3) float64 mm (z, y, x).
 
-    The area is cut into n equal shares and each gets one random point. The same seed gives the same points.
-    mask: bool or integers (z, y, x). An empty mask gives (0, 3).
+    Points are measured from the centre of voxel (0, 0, 0). The area is cut into n equal shares and each gets
+    one random point. The same seed gives the same points. mask: bool or integers (z, y, x). An empty mask
+    gives (0, 3).
     """
     where = "surface_points"
     spacing = require_spacing(where, spacing_mm)
