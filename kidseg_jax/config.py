@@ -1,4 +1,4 @@
-"""Every setting of a run, its unit and its default: frozen records, and the presets `demo`, `paper` and `gpu`."""
+"""Every setting of a run, its unit and its default: frozen records; the presets `demo`, `paper` and `gpu`."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -81,8 +81,8 @@ class AnnotatorConfig:
     seconds_per_slice: float = 8.0
     """Time to find and open each slice that is changed, in s."""
     seconds_per_outline_mm: tuple[float, float, float, float, float] = (1.06, 0.77, 0.33, 0.037, 0.18)
-    """Time per mm of outline drawn again, in s: artery, vein, ureter, parenchyma, rcc. Fitted so that the 50 default
-    phantom kidneys of seed 0, from nothing, take the mean minutes of the paper's table 2."""
+    """Time per mm of outline drawn again, in s: artery, vein, ureter, parenchyma, rcc. Fitted so that the 50
+    default phantom kidneys of seed 0, from nothing, take the mean minutes of the paper's table 2."""
     seconds_per_ml: float = 2.0
     """Time to fill in or erase, in s per ml changed."""
     slice_mm: float = 1.25
@@ -108,14 +108,12 @@ class NetConfig:
     """Channels of each level, finest first."""
     pool: int = 2
     """Side of the max-pooling block, in voxels (the paper has 3)."""
-    stem: int = 1
-    """Side of the blocks of voxels that become channels before the first level, and voxels again after the last."""
     patch: tuple[int, int, int] = (56, 48, 48)
     """Voxels (z, y, x) that the network sees at once."""
     spacing_mm: float = 2.0
     """Voxel side of the network's isotropic grid, in mm."""
     offset_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    """From the centre of a kidney's box to the centre of the fine patch, in mm (z up, y back, x towards the midline)."""
+    """From the centre of a kidney's box to that of the fine patch, in mm (z up, y back, x to the midline)."""
     window_hu: tuple[float, float] = (-100.0, 300.0)
     """HU that become -1 and 1; what lies outside is clipped a little beyond."""
     dtype: str = "float32"
@@ -128,7 +126,7 @@ class NetConfig:
             )
         if self.pool < 2:
             raise ValueError(f"NetConfig.pool: need 2 or more, got {self.pool}")
-        block = self.stem * self.pool ** (len(self.features) - 1)
+        block = self.pool ** (len(self.features) - 1)
         if len(self.patch) != 3 or any(n < block or n % block for n in self.patch):
             raise ValueError(f"NetConfig.patch: need three sizes divisible by {block}, got {self.patch}")
         if not self.spacing_mm > 0:
@@ -164,7 +162,7 @@ class TrainConfig:
     momentum: float = 0.9
     """Adam's first-moment decay."""
     class_weights: tuple[float, ...] = ()
-    """Weights of the cross-entropy beside the Dice loss, background first; empty is Dice alone (eq. 1 and 2)."""
+    """Weights of the cross-entropy beside the Dice loss, background first; empty is Dice alone (eq. 1, 2)."""
     dice_power: Literal[1, 2] = 1
     """Power of the probabilities in the size of a prediction: 1 as published, 2 rewards being sure."""
     noise_sd: float = 0.05
@@ -206,7 +204,7 @@ class Config:
     """One run."""
 
     seed: int = 0
-    """Seed of everything drawn in the run: phantoms, split, initial weights, order of samples, noise, annotator."""
+    """Seed of all that is drawn: phantoms, split, initial weights, order of samples, noise, annotator."""
     cohort: CohortConfig = CohortConfig()
     annotator: AnnotatorConfig = AnnotatorConfig()
     coarse: NetConfig = NetConfig(features=(8, 16), patch=(40, 40, 56), spacing_mm=8.0)
@@ -225,7 +223,7 @@ class Config:
     )
     """The network that segments one kidney in its ROI."""
     fine_train: TrainConfig = TrainConfig(
-        steps=500,
+        steps=550,
         optimizer="muon",
         class_weights=(1.0, 20.0, 15.0, 15.0, 1.5, 4.0),
         dice_power=2,
