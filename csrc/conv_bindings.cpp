@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 
+#include "loss.hpp"
 #include "norm.hpp"
 #include "xla_ffi.hpp"
 
@@ -183,6 +184,35 @@ void kernel_gradient(const xla::Call* call) {
     conv::kernel_gradient(read(x), x.dims[4], read(g), g.dims[4], voxels(x), write(k), on_xla_threads(call), isa());
 }
 
+const std::int32_t* read_labels(const xla::Buffers& buffers, std::int64_t i, const xla::Buffer& logits) {
+    require(i < buffers.size && buffers.at[i]->rank == 4 && buffers.at[i]->dtype == xla::int32);
+    require_like(*buffers.at[i], logits);
+    return static_cast<const std::int32_t*>(buffers.at[i]->data);
+}
+
+// (logits, labels) -> the sums over voxels of each class.
+template <bool squared>
+void region_sums(const xla::Call* call) {
+    const xla::Buffer &logits = buffer(call->inputs, 0, 5), &sums = buffer(call->outputs, 0, 2);
+    const conv::Shape s = voxels(logits);
+    const conv::LossSettings settings{logits.dims[4], squared};
+    require(sums.dims[0] == settings.classes && sums.dims[1] == 4);
+    conv::region_sums(read(logits), read_labels(call->inputs, 1, logits), s.slices(), s.plane(), settings, write(sums),
+                      on_xla_threads(call), isa());
+}
+
+// (logits, labels, g) -> the gradient in the logits.
+template <bool squared>
+void region_gradient(const xla::Call* call) {
+    const xla::Buffer &logits = buffer(call->inputs, 0, 5), &g = buffer(call->inputs, 2, 2), &out = buffer(call->outputs, 0, 5);
+    const conv::Shape s = voxels(logits);
+    const conv::LossSettings settings{logits.dims[4], squared};
+    require_like(out, logits);
+    require(g.dims[0] == settings.classes && g.dims[1] == 4 && out.dims[4] == settings.classes);
+    conv::region_gradient(read(logits), read_labels(call->inputs, 1, logits), s.slices(), s.plane(), settings, read(g), write(out),
+                          on_xla_threads(call), isa());
+}
+
 template <void (*run)(const xla::Call*)>
 xla::Error* handler(xla::Call* call) {
     if (xla::answered_metadata(call)) return nullptr;
@@ -214,6 +244,10 @@ PYBIND11_MODULE(_conv, m) {
         targets["kidseg_norm_gradient"] = capsule<norm_gradient>();
         targets["kidseg_max_pool"] = capsule<max_pool>();
         targets["kidseg_max_pool_gradient"] = capsule<max_pool_gradient>();
+        targets["kidseg_region_sums_1"] = capsule<region_sums<false>>();
+        targets["kidseg_region_sums_2"] = capsule<region_sums<true>>();
+        targets["kidseg_region_gradient_1"] = capsule<region_gradient<false>>();
+        targets["kidseg_region_gradient_2"] = capsule<region_gradient<true>>();
         return targets;
     });
     m.def("set_threads", [](int threads) { thread_limit = threads; }, "threads"_a);

@@ -9,7 +9,7 @@
 namespace kidseg::xla {
 
 constexpr int version_major = 0, version_minor = 3;
-constexpr int float32 = 11;
+constexpr int int32 = 4, float32 = 11;
 constexpr int metadata_extension = 1;
 constexpr int invalid_argument = 3, internal_error = 13;
 

@@ -1,4 +1,4 @@
-"""The layers of the U-Net that are compiled as one on CPU, and the same in plain JAX for every other device."""
+"""The layers of the U-Net that are compiled as one on CPU, and the same in plain JAX for other devices."""
 
 from collections.abc import Sequence
 

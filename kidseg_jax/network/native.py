@@ -79,7 +79,9 @@ def block(inputs: Arrays, kernels: Arrays, scale: jax.Array, bias: jax.Array) ->
     return _block_forward(inputs, kernels, scale, bias)[0]
 
 
-def _block_forward(inputs: Arrays, kernels: Arrays, scale: jax.Array, bias: jax.Array) -> tuple[jax.Array, Any]:
+def _block_forward(
+    inputs: Arrays, kernels: Arrays, scale: jax.Array, bias: jax.Array
+) -> tuple[jax.Array, Any]:
     pairs = [a for pair in zip(inputs, kernels, strict=True) for a in pair]
     b, c = inputs[0].shape[0], kernels[0].shape[-1]
     whole, moment = _float32(*inputs[0].shape[:4], c), _float32(b, c)
@@ -114,3 +116,24 @@ def _max_pool_backward(n: int, residuals: Arrays, g: jax.Array) -> Arrays:
 
 
 max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def region_sums(logits: jax.Array, labels: jax.Array, power: int) -> jax.Array:
+    """Sums over voxels: logits (b, z, y, x, c), labels int32 (b, z, y, x) -> (c, 4), power 1 or 2.
+
+    Of each class: its probability on its voxels, its probability to `power` everywhere, the number of its voxels,
+    and -log of its probability on them.
+    """
+    return _call(f"kidseg_region_sums_{power}", _float32(logits.shape[-1], 4), logits, labels)
+
+
+def _region_sums_forward(logits: jax.Array, labels: jax.Array, power: int) -> tuple[jax.Array, Arrays]:
+    return region_sums(logits, labels, power), (logits, labels)
+
+
+def _region_sums_backward(power: int, residuals: Arrays, g: jax.Array) -> tuple[jax.Array, None]:
+    return _call(f"kidseg_region_gradient_{power}", _float32(*residuals[0].shape), *residuals, g), None
+
+
+region_sums.defvjp(_region_sums_forward, _region_sums_backward)
