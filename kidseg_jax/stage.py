@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,14 +16,14 @@ from kidseg_jax.config import PRESETS, Config
 
 @dataclass(frozen=True)
 class Arguments:
-    """Train a cascade in stages: each stage predicts the next stage's new cases, and their corrected labels join in."""
+    """Train a cascade in stages: each predicts the next one's new cases; their corrected labels join in."""
 
     n: int = 3
     """Number of stages."""
     out: Path | None = None
     """Run directory; a second call on it goes on where the first one stopped. Default: runs/PRESET."""
     data: Path | None = None
-    """Folder of cases (case_XXXXX/imaging.nii.gz + segmentation.nii.gz); without it the phantom cohort is made."""
+    """Folder of cases (case_XXXXX/imaging.nii.gz + segmentation.nii.gz); default: the phantom cohort."""
     label_map: str = "kidseg"
     """Name of the label convention of `data`, or a TOML file that maps label values to structures."""
     preset: Literal["demo", "paper", "gpu"] = "demo"
@@ -31,13 +32,14 @@ class Arguments:
     """Threads of the C++ kernels and of making phantoms."""
     annotator: Literal["simulated", "human"] = "simulated"
     """Who corrects the predictions. human: every stage but the last stops with a list of cases in
-    stage_K/to_correct (exit code 3); the same command goes on when corrected files stand in stage_K/corrected."""
+    stage_K/to_correct (exit code 3); the same command goes on when corrected files stand in
+    stage_K/corrected."""
     accept_partial: bool = False
     """human: go on with the cases that are corrected; the others wait for the stage after."""
     accept_unchanged: bool = False
     """human: take corrected files that equal the prediction; without it they are refused as forgotten."""
     blind: float = 0.0
-    """human: share of the cases, 0 to 1, that are labelled from nothing, to measure what seeing a prediction does."""
+    """human: share of the cases, 0 to 1, labelled from nothing, to measure what seeing a prediction does."""
     approver: str | None = None
     """human: who approves what is taken in; goes to the ledger."""
     resume: Path | None = None
@@ -71,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     default = Arguments()
     for name, preset in PRESETS.items():
-        if f"--preset={name}" in given or ("--preset", name) in zip(given, given[1:], strict=False):
+        if f"--preset={name}" in given or ("--preset", name) in pairwise(given):
             default = replace(default, preset=name, config=preset)  # pyright: ignore[reportArgumentType]
     try:
         if resumed := _value_of("--resume", given):

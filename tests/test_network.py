@@ -98,7 +98,8 @@ def run(settings: TrainConfig, total: int, stop: int | None = None, resume: str 
     if resume is not None:
         state = checkpoint.load(resume, state)
     losses = []
-    for state, loss in train(state, step, samples(3), total, settings.batch, seed=4):
+    for after, loss in train(state, step, samples(3), total, settings.batch, seed=4):
+        state = after
         losses.append(float(loss))
         if int(state.step) == stop:
             break

@@ -17,9 +17,10 @@ def to_window(hu: jax.Array, window_hu: tuple[float, float]) -> jax.Array:
 def random_patch(
     key: jax.Array, ct: jax.Array, labels: jax.Array, net: NetConfig, train: TrainConfig
 ) -> tuple[jax.Array, jax.Array]:
-    """A shifted, rescaled, noisy patch of one ROI: int16 HU and uint8 labels (z, y, x) -> float32 and int32 of net.patch.
+    """A shifted, rescaled, noisy patch of one ROI, float32, and its labels, int32: both of shape net.patch.
 
-    The ROI is larger than the patch by the largest shift on both sides; Gaussian noise is always added.
+    ct: int16 HU, labels: uint8, both (z, y, x) of the whole ROI, which is larger than the patch by the
+    largest shift on both sides. Gaussian noise is always added.
     Source: Kim et al. 2020, Methods (the noise); shift, turn, zoom, gain and offset are ours.
     """
     shift_key, pose_key, gain_key, offset_key, noise_key = jax.random.split(key, 5)

@@ -63,8 +63,8 @@ def predict(
 ) -> Prediction:
     """Labels of the five structures for a CT in HU (z, y, x), on exactly its grid.
 
-    threads: for the C++ kernels, None takes every core. laps_s, if given, is filled with the seconds of each part:
-    coarse, crop, fine and paste. Raises ValueError where the CT holds NaN.
+    threads: for the C++ kernels, None takes every core. laps_s, if given, is filled with the seconds of each
+    part: coarse, crop, fine and paste. Raises ValueError where the CT holds NaN.
     Source: Kim et al. 2020, Methods: a first 3-D U-Net finds the kidney's box, a second segments inside it.
     """
     threads = threads or os.cpu_count() or 1
@@ -119,7 +119,7 @@ def as_hu(ct: Volume) -> Volume:
 
 
 def find_kidneys(models: Models, ct: Volume, threads: int = 1) -> list[tuple[Side, Roi]]:
-    """The fine net's ROI for each kidney the coarse net sees in a canonical CT, right before left; may be empty.
+    """The fine net's ROI of each kidney the coarse net sees in a canonical CT, right before left, or none.
 
     The largest component of each side of the body counts, from SMALLEST_KIDNEY_ML on.
     """
@@ -140,7 +140,10 @@ def find_kidneys(models: Models, ct: Volume, threads: int = 1) -> list[tuple[Sid
 
 
 def fine_roi(net: NetConfig, kidney_centre_mm: tuple[float, ...], side: Side, margin: int = 0) -> Roi:
-    """The fine net's ROI of a kidney whose box has this centre, left ones mirrored; `margin` more voxels on every face."""
+    """The fine net's ROI of a kidney whose box has this centre, left ones mirrored.
+
+    margin: voxels added on every face.
+    """
     z, y, x = net.offset_mm
     offset = (z, y, x if side == "right" else -x)
     centre = tuple(c + o for c, o in zip(kidney_centre_mm, offset, strict=True))
@@ -155,7 +158,10 @@ def box_centre_mm(box: kernels.Box, spacing_mm: Spacing) -> tuple[float, float, 
 
 
 def coarse_grid(net: NetConfig, shape: Shape, spacing_mm: Spacing, margin: int = 0) -> Roi:
-    """The coarse net's grid over a whole CT: centred on it, at least one patch large; `margin` more voxels on every face."""
+    """The coarse net's grid over a whole CT: centred on it, at least one patch large.
+
+    margin: voxels added on every face.
+    """
     size = [n * s for n, s in zip(shape, spacing_mm, strict=True)]
     cover = tuple(
         max(p, int(np.ceil(s / net.spacing_mm))) + 2 * margin for p, s in zip(net.patch, size, strict=True)
@@ -165,7 +171,7 @@ def coarse_grid(net: NetConfig, shape: Shape, spacing_mm: Spacing, margin: int =
 
 
 def _slide(models: Models, ct: np.ndarray) -> np.ndarray:
-    """Coarse labels of a CT on the coarse grid: overlapping patches of one static shape, their logits summed."""
+    """Coarse labels of a CT on the coarse grid: the summed logits of overlapping patches of one shape."""
     net = models.coarse_net
     total = np.zeros((*ct.shape, N_COARSE), np.float32)
     starts = [_starts(n, p) for n, p in zip(ct.shape, net.patch, strict=True)]

@@ -18,7 +18,10 @@ Tree = TypeVar("Tree")
 
 
 def save(path: str | os.PathLike[str], tree: Any, about: dict[str, Any]) -> str:
-    """Write the leaves of `tree` under their paths, with `about` (JSON-able) beside them; returns the SHA-256 of the data."""
+    """Write the leaves of `tree` under their paths; returns the SHA-256 of the data.
+
+    about: what can be JSON, written beside them.
+    """
     arrays = {name: np.asarray(leaf) for name, leaf in _named_leaves(tree)}
     digest = _digest(arrays)
     with written_whole(path) as temporary:
@@ -27,7 +30,10 @@ def save(path: str | os.PathLike[str], tree: Any, about: dict[str, Any]) -> str:
 
 
 def load(path: str | os.PathLike[str], like: Tree) -> Tree:
-    """The tree saved at `path`, in the shape of `like`. Raises ValueError when the file is torn or fits another tree."""
+    """The tree saved at `path`, in the shape of `like`.
+
+    Raises ValueError when the file is torn or fits another tree.
+    """
     arrays, _ = _read(Path(path))
     names = [name for name, _ in _named_leaves(like)]
     if sorted(names) != sorted(arrays):
@@ -41,7 +47,7 @@ def load(path: str | os.PathLike[str], like: Tree) -> Tree:
 
 
 def about(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What was said of the tree when it was saved, and its `sha256`. Raises ValueError when the file is torn."""
+    """What was said of the tree when it was saved, and its `sha256`; ValueError when the file is torn."""
     _, metadata = _read(Path(path))
     return {**json.loads(metadata["about"]), "sha256": metadata["sha256"]}
 

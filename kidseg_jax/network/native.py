@@ -122,7 +122,7 @@ max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 def region_sums(logits: jax.Array, labels: jax.Array, power: int) -> jax.Array:
     """Sums over voxels: logits (b, z, y, x, c), labels int32 (b, z, y, x) -> (c, 4), power 1 or 2.
 
-    Of each class: its probability on its voxels, its probability to `power` everywhere, the number of its voxels,
+    Of each class: its probability on its voxels, its probability to `power` everywhere, its number of voxels,
     and -log of its probability on them.
     """
     return _call(f"kidseg_region_sums_{power}", _float32(logits.shape[-1], 4), logits, labels)

@@ -39,7 +39,7 @@ class Roi:
         return z, y, x
 
     def footprint(self, source_shape: Shape, source_spacing_mm: Spacing) -> tuple[Shape, Shape]:
-        """The box (lo, hi) of source voxels whose centres lie inside the ROI; lo == hi along an axis it misses."""
+        """Box (lo, hi) of the source voxels centred inside the ROI; lo == hi along an axis it misses."""
         lo, hi = [], []
         for n, centre, have, spacing in zip(
             self.shape, self.centre_mm, source_shape, source_spacing_mm, strict=True
@@ -63,7 +63,7 @@ class Roi:
 
 
 def sample_ct(ct: np.ndarray, spacing_mm: Spacing, roi: Roi, threads: int = 1) -> np.ndarray:
-    """HU on the ROI's grid, int16: linear, averaged where the ROI is coarser; air outside the CT (z, y, x)."""
+    """HU on the ROI's grid, int16 (z, y, x): linear, averaged where the ROI is coarser, air outside."""
     axes = roi.source(spacing_mm)
     sampled = np.rint(kernels.resample_linear(ct, *axes, threads=threads)).astype(np.int16)
     return _outside(sampled, axes, ct.shape, AIR_HU)

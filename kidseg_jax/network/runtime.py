@@ -7,8 +7,11 @@ import jax
 
 
 def keep_compiled() -> Path:
-    """Keep compiled programs between runs, under KIDSEG_CACHE or the user's cache folder; returns the folder."""
-    base = os.environ.get("KIDSEG_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "kidseg_jax"
+    """Keep compiled programs between runs, in KIDSEG_CACHE or the user's cache folder; returns the folder."""
+    base = (
+        os.environ.get("KIDSEG_CACHE")
+        or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "kidseg_jax"
+    )
     folder = Path(base) / "xla"
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

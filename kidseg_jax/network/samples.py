@@ -1,4 +1,4 @@
-"""What both networks learn from: a labelled case, sampled on the coarse grid and on one ROI for each kidney."""
+"""What both networks learn from: a labelled case on the coarse grid and on one ROI for each kidney."""
 
 from collections.abc import Mapping
 
@@ -39,7 +39,8 @@ def fine_sample(
 ) -> Sample:
     """One kidney's ROI of a canonical CT with its labels, left kidneys mirrored onto right ones.
 
-    labels: that kidney alone, uint8 on the CT's voxels (z, y, x). Raises ValueError without parenchyma or RCC.
+    labels: that kidney alone, uint8 on the CT's voxels (z, y, x). Raises ValueError without parenchyma or
+    RCC.
     """
     box = kernels.bounding_box(labels >= PARENCHYMA)
     if box is None:

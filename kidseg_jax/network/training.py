@@ -1,4 +1,4 @@
-"""Training one network: a pure step on a pytree of state, and a loop that can be stopped and gone on with anywhere."""
+"""Training one network: a pure step on a pytree of state, and a loop that can stop and go on anywhere."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -46,8 +46,8 @@ def n_steps(config: TrainConfig, stage: int, n_samples: int) -> int:
 def make_optimizer(config: TrainConfig, total: int) -> optax.GradientTransformation:
     """Adam or Muon with an L2 penalty, at a constant rate or a warm-up and cosine over `total` steps.
 
-    Muon moves each convolution kernel along its orthogonalised momentum, as a matrix with one column for each output
-    channel. Source: Jordan et al. 2024, Muon; Kim et al. 2020, Methods (Adam).
+    Muon moves each convolution kernel along its orthogonalised momentum, as a matrix with one column for each
+    output channel. Source: Jordan et al. 2024, Muon; Kim et al. 2020, Methods (Adam).
     """
     warmup = round(config.warmup * total)
 
@@ -85,7 +85,8 @@ def start(
 ) -> tuple[TrainState, Step]:
     """A fresh state drawn from `seed`, and the jitted step (state, cts, labels, key) -> (state, loss).
 
-    The step's key is folded with the step number, so that any step can be run again on its own; the state is donated.
+    The step's key is folded with the step number, so that any step can be run again on its own; the state is
+    donated.
     """
     apply, params = make_unet(net, n_classes, seed)
     optimizer = make_optimizer(train, total)
@@ -111,7 +112,7 @@ def start(
 
 
 def order_of_samples(n_samples: int, n_draws: int, seed: int) -> np.ndarray:
-    """Indices of the samples in the order they are seen: one shuffled pass after another, int64 (n_draws,)."""
+    """Indices of the samples in the order they are seen, int64 (n_draws,): shuffled pass after pass."""
     rng = np.random.default_rng(seed)
     passes = -(-n_draws // n_samples)
     return np.concatenate([rng.permutation(n_samples) for _ in range(passes)])[:n_draws]
@@ -120,7 +121,7 @@ def order_of_samples(n_samples: int, n_draws: int, seed: int) -> np.ndarray:
 def train(
     state: TrainState, step: Step, samples: Sequence[Sample], total: int, batch: int, seed: int
 ) -> Iterator[tuple[TrainState, jax.Array]]:
-    """Yield (state, loss) after every step until `total` steps are done; a state half-way continues bit for bit.
+    """(state, loss) after every step until `total` steps are done; a state half-way continues bit for bit.
 
     The loss stays on the device: reading it is the caller's choice. Raises ValueError without samples.
     """

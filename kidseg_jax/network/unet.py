@@ -1,6 +1,7 @@
 """The 3-D U-Net of both cascade levels: encoder and decoder with max pooling and concatenated skips."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -14,13 +15,16 @@ Apply = Callable[[Params, jax.Array], jax.Array]
 
 
 class ConvBlock(nnx.Module):
-    """Convolution over the concatenation of its inputs, instance norm, leaky ReLU: each (b, z, y, x, c_i) -> (..., c_out).
+    """Convolution of concatenated inputs, instance norm, leaky ReLU: (b, z, y, x, c_i) each -> (..., c_out).
 
-    One kernel for each input: the sum of their convolutions is the convolution of the concatenation, without the copy.
+    One kernel for each input: the sum of their convolutions is the convolution of the concatenation, without
+    the copy.
     """
 
     def __init__(self, c_in: tuple[int, ...], c_out: int, dtype: jnp.dtype, *, rngs: nnx.Rngs):
-        init = jax.nn.initializers.variance_scaling(2.0 * c_in[0] / sum(c_in), "fan_in", "normal", in_axis=(0, 1, 2, 3))
+        init = jax.nn.initializers.variance_scaling(
+            2.0 * c_in[0] / sum(c_in), "fan_in", "normal", in_axis=(0, 1, 2, 3)
+        )
         self.kernels = nnx.List([nnx.Param(init(rngs.params(), (3, 3, 3, c, c_out))) for c in c_in])
         self.scale = nnx.Param(jnp.ones(c_out))
         self.bias = nnx.Param(jnp.zeros(c_out))
@@ -32,32 +36,35 @@ class ConvBlock(nnx.Module):
 
 
 class UNet(nnx.Module):
-    """Logits for each class: (b, z, y, x, 1) -> (b, z, y, x, n_classes), z, y and x divisible by pool ** (levels - 1).
+    """Logits for each class: (b, z, y, x, 1) -> (b, z, y, x, n_classes).
 
-    Source: Kim, Lee, Ham et al. 2020, Methods; the skip meets an up-sampled map already reduced to the skip's width.
+    z, y and x must be divisible by pool ** (levels - 1). Source: Kim, Lee, Ham et al. 2020, Methods; the skip
+    meets an up-sampled map already reduced to the skip's width.
     """
 
     def __init__(self, config: NetConfig, n_classes: int, *, rngs: nnx.Rngs):
         widths, dtype = config.features, jnp.dtype(config.dtype)
-        self.pool, self.stem, self.dtype = config.pool, config.stem, dtype
+        self.pool, self.dtype = config.pool, dtype
         self.encoder = nnx.List(
             [
                 nnx.List([ConvBlock((c_in,), c, dtype, rngs=rngs), ConvBlock((c,), c, dtype, rngs=rngs)])
-                for c_in, c in zip((config.stem**3, *widths[:-1]), widths, strict=True)
+                for c_in, c in zip((1, *widths[:-1]), widths, strict=True)
             ]
         )
-        steps = list(zip(widths[:-1], widths[1:], strict=True))
-        self.reduce = nnx.List([nnx.Linear(low, c, use_bias=False, dtype=dtype, rngs=rngs) for c, low in steps])
+        steps = list(pairwise(widths))
+        self.reduce = nnx.List(
+            [nnx.Linear(low, c, use_bias=False, dtype=dtype, rngs=rngs) for c, low in steps]
+        )
         self.decoder = nnx.List(
             [
                 nnx.List([ConvBlock((c, c), c, dtype, rngs=rngs), ConvBlock((c,), c, dtype, rngs=rngs)])
                 for c, _ in steps
             ]
         )
-        self.head = nnx.Linear(widths[0], config.stem**3 * n_classes, dtype=jnp.float32, rngs=rngs)
+        self.head = nnx.Linear(widths[0], n_classes, dtype=jnp.float32, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = fold_blocks(x.astype(self.dtype), self.stem)
+        x = x.astype(self.dtype)
         skips = []
         for level, (first, second) in enumerate(self.encoder):
             x = second(first(max_pool(x, self.pool) if level else x))
@@ -65,21 +72,7 @@ class UNet(nnx.Module):
         for level in reversed(range(len(self.decoder))):
             first, second = self.decoder[level]
             x = second(first(upsample(self.reduce[level](x), self.pool), skips[level]))
-        return unfold_blocks(self.head(x.astype(jnp.float32)), self.stem)
-
-
-def fold_blocks(x: jax.Array, n: int) -> jax.Array:
-    """Each n^3 block of voxels as channels of one: (b, z, y, x, c) -> (b, z/n, y/n, x/n, n^3 c)."""
-    b, d, h, w, c = x.shape
-    blocks = x.reshape(b, d // n, n, h // n, n, w // n, n, c).transpose(0, 1, 3, 5, 2, 4, 6, 7)
-    return blocks.reshape(b, d // n, h // n, w // n, n**3 * c)
-
-
-def unfold_blocks(x: jax.Array, n: int) -> jax.Array:
-    """The inverse of `fold_blocks`."""
-    b, d, h, w, c = x.shape
-    blocks = x.reshape(b, d, h, w, n, n, n, c // n**3).transpose(0, 1, 4, 2, 5, 3, 6, 7)
-    return blocks.reshape(b, d * n, h * n, w * n, c // n**3)
+        return self.head(x.astype(jnp.float32))
 
 
 def upsample(x: jax.Array, n: int) -> jax.Array:

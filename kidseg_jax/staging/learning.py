@@ -1,6 +1,6 @@
 """One stage as a pure function: a state and new evidence in, the next state out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -29,7 +29,7 @@ class StageState:
     """Where a run stands after `index` stages: all evidence so far, and the networks trained on it."""
 
     index: int = 0
-    evidence: Evidence = Evidence()
+    evidence: Evidence = field(default_factory=Evidence)
     models: Models | None = None
 
 
@@ -54,8 +54,8 @@ class Unwatched:
 def run_stage(state: StageState, new: Evidence, config: Config, watch: Watch | None = None) -> StageState:
     """The next state: both networks trained from fresh weights on all evidence so far and the new.
 
-    Every stage starts from the same weights and, with fixed steps, takes the same number of them: stages differ by
-    their data alone. Raises ValueError when there is no evidence at all.
+    Every stage starts from the same weights and, with fixed steps, takes the same number of them: stages
+    differ by their data alone. Raises ValueError when there is no evidence at all.
     """
     evidence = state.evidence.and_also(new)
     index = state.index + 1
@@ -84,6 +84,7 @@ def _fit(
     total = n_steps(settings, index, len(samples))
     fresh, step = start(net, settings, n_classes, total, seeds[0])
     state = watch.resume(role, fresh, total)
-    for state, loss in train(state, step, samples, total, settings.batch, seeds[1]):  # noqa: B007
+    for after, loss in train(state, step, samples, total, settings.batch, seeds[1]):
+        state = after
         watch.step(role, state, loss, total)
     return state.params

@@ -1,12 +1,10 @@
-"""The loop over stages: the only place that knows the order of things, and the shell that reads and writes the run."""
+"""The loop over stages: the one place that knows the order of things, and that reads and writes the run."""
 
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 
 from kidseg_jax.config import AnnotatorConfig, Config
@@ -17,11 +15,11 @@ from kidseg_jax.labelling.events import LabelEvent, content_hash
 from kidseg_jax.labelling.ledger import append
 from kidseg_jax.network.cascade import Models, load_models, predict, save_models
 from kidseg_jax.network.runtime import describe_device, keep_compiled
-from kidseg_jax.staging.lines import hand_lines
 from kidseg_jax.staging.learning import Evidence, StageState, run_stage
+from kidseg_jax.staging.lines import hand_lines
 from kidseg_jax.staging.plan import Plan, make_plan
 from kidseg_jax.staging.progress import Reporter, TrainingWatch
-from kidseg_jax.staging.rundir import RunDirectory, StageDirectory, read_json, write_json
+from kidseg_jax.staging.rundir import RunDirectory, StageDirectory, write_json
 from kidseg_jax.staging.study import KidneyPair, labelled, merged, pair_kidneys, teach
 
 if TYPE_CHECKING:
@@ -31,7 +29,7 @@ ANNOTATOR = "simulated annotator"
 
 
 class Loop:
-    """One run: its cases, its plan, its directory. Every method leaves the directory in a state to go on from."""
+    """One run: its cases, plan and directory. Every method leaves the directory in a state to go on from."""
 
     def __init__(self, run: RunDirectory, config: Config, cases: Sequence[Case], n_stages: int, threads: int):
         self.run, self.config, self.n_stages, self.threads = run, config, n_stages, threads
@@ -138,7 +136,9 @@ class Loop:
                 events += lines
                 surfaces += self.surfaces(pair, labels, case)
                 kidney = pair.kidney.name
-                write_evidence(directory.path, kidney, "new", ct, pair.box, pair.truth, pair.predicted, labels)
+                write_evidence(
+                    directory.path, kidney, "new", ct, pair.box, pair.truth, pair.predicted, labels
+                )
             directory.write_labels("corrected", name, merged(case, corrected))
             append(self.run.ledger, events, once=True)
         return labelling, surfaces
@@ -154,7 +154,7 @@ class Loop:
         by_hand = manual_seconds(pair.truth, spacing_mm, self.config.annotator)
         records, events = [], []
         for structure, seconds in done.seconds.items():
-            changed = {
+            changed: dict[str, Any] = {
                 "voxels_added": done.voxels_added[structure],
                 "voxels_removed": done.voxels_removed[structure],
             }
@@ -186,7 +186,7 @@ class Loop:
         return done.labels, records, events
 
     def surfaces(self, pair: KidneyPair, corrected: np.ndarray, case: Case) -> list[dict[str, Any]]:
-        """Surface RMS of manual, CNN and CNN-corrected labels of one kidney; none where Open3D is not installed."""
+        """Surface RMS of one kidney's manual, CNN and CNN-corrected labels; none without Open3D."""
         try:
             from kidseg_jax.evaluation.meshes import compare_kidney
         except ImportError:

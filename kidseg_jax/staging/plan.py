@@ -22,8 +22,8 @@ class Plan:
 def stage_sizes(n_stages: int, n_kidneys: int) -> tuple[int, ...]:
     """Kidneys labelled by the end of each stage, the test kidneys' share among them.
 
-    Three stages of 50 kidneys have 20, 40 and 50, as published; other numbers of stages go from 20 to 50 in equal
-    steps, other cohorts in proportion. Raises ValueError when a stage would add no kidney.
+    Three stages of 50 kidneys have 20, 40 and 50, as published; other numbers of stages go from 20 to 50 in
+    equal steps, other cohorts in proportion. Raises ValueError when a stage would add no kidney.
     """
     if n_stages < 1:
         raise ValueError(f"stage_sizes: need at least 1 stage, got {n_stages}")
@@ -39,10 +39,10 @@ def stage_sizes(n_stages: int, n_kidneys: int) -> tuple[int, ...]:
 
 
 def make_plan(kidneys: Sequence[Kidney], n_stages: int, seed: int) -> Plan:
-    """Deal patients to the test set and the stages: the wanted numbers of kidneys first, RCC spread evenly second.
+    """Patients dealt to test set and stages: the wanted numbers of kidneys first, RCC spread evenly second.
 
-    A patient's cases and kidneys stay together; the best of 500 seeded shuffles is taken. Raises ValueError when
-    patients are too few for every group to get one.
+    A patient's cases and kidneys stay together; the best of 500 seeded shuffles is taken. Raises ValueError
+    when patients are too few for every group to get one.
     """
     sizes = stage_sizes(n_stages, len(kidneys))
     training = [round(size * (1 - TEST_SHARE)) for size in sizes]
@@ -75,7 +75,7 @@ def make_plan(kidneys: Sequence[Kidney], n_stages: int, seed: int) -> Plan:
 
 
 def _deal(order: np.ndarray, counts: np.ndarray, wanted: list[int]) -> list[list[int]]:
-    """Patients in turn into the first group with room for all of their kidneys; whoever fits nowhere into the last."""
+    """Patients in turn into the first group with room for all their kidneys, or else into the last."""
     groups: list[list[int]] = [[] for _ in wanted]
     room = list(wanted)
     left = []

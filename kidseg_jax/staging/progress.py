@@ -26,7 +26,7 @@ STEPS_A_CHECKPOINT = 100
 
 
 class Reporter:
-    """Progress bars with the time left on a terminal; elsewhere lines where KIDSEG_PROGRESS=lines, else silence."""
+    """Progress bars with the time left on a terminal; elsewhere lines (KIDSEG_PROGRESS=lines) or silence."""
 
     def __init__(self) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())

@@ -30,7 +30,10 @@ class RunDirectory:
         return StageDirectory(self.path / f"stage_{index}")
 
     def begin(self, config: Config, n_stages: int, data: Path | None, device: str, **how: Any) -> None:
-        """Write run.json, or check that the one that is there asks for the same run (ValueError names the first field)."""
+        """Write run.json, or check that the one that is there asks for the same run.
+
+        Raises ValueError with the name of the first field that differs.
+        """
         asked = {"n": n_stages, "data": data and str(data), **how, "config": asdict(config)}
         asked = json.loads(json.dumps(asked))
         file = self.path / "run.json"

@@ -8,7 +8,7 @@ import numpy as np
 
 from kidseg_jax import kernels
 from kidseg_jax.config import Config
-from kidseg_jax.imaging.cohort import Case, Kidney, kidney_labels, kidneys_of
+from kidseg_jax.imaging.cohort import Case, Kidney, Side, kidney_labels, kidneys_of
 from kidseg_jax.imaging.volume import Labels, Volume, canonical, on_grid_of, require_same_grid
 from kidseg_jax.network.cascade import Prediction
 from kidseg_jax.network.samples import coarse_sample, fine_sample
@@ -17,7 +17,7 @@ from kidseg_jax.staging.learning import Evidence
 
 @dataclass(frozen=True)
 class KidneyPair:
-    """One kidney's true and predicted labels inside the box lo..hi of the canonical volume that holds both."""
+    """One kidney's true and predicted labels inside the box of the canonical volume that holds both."""
 
     kidney: Kidney
     box: kernels.Box
@@ -41,7 +41,7 @@ def labelled(case: Case) -> Volume:
 def teach(case: Case, labels: Volume, config: Config, threads: int) -> Evidence:
     """What both networks learn from a case with these labels: one coarse sample, one fine sample a kidney."""
     ct = canonical(case.ct)
-    alone = {
+    alone: dict[Side, Labels] = {
         kidney.side: kidney_labels(labels, kidney)
         for kidney in kidneys_of(Case(case.name, case.patient, case.ct, labels))
     }
@@ -54,7 +54,7 @@ def teach(case: Case, labels: Volume, config: Config, threads: int) -> Evidence:
 
 
 def pair_kidneys(case: Case, kidneys: Sequence[Kidney], prediction: Prediction) -> Iterator[KidneyPair]:
-    """Each labelled kidney with what was predicted on its side; nothing predicted there is an empty label map."""
+    """Each labelled kidney with what was predicted on its side, an empty label map where that is nothing."""
     labels = labelled(case)
     found = {kidney.side: kidney for kidney in prediction.kidneys}
     for kidney in kidneys:
@@ -71,7 +71,7 @@ def pair_kidneys(case: Case, kidneys: Sequence[Kidney], prediction: Prediction) 
 
 
 def merged(case: Case, parts: Sequence[tuple[kernels.Box, Labels]]) -> Volume:
-    """One label map on the case's own grid from the labels of its kidneys; the first kidney keeps a shared voxel."""
+    """One label map on the case's grid from its kidneys' labels; the first kidney keeps a shared voxel."""
     whole = np.zeros(canonical(case.ct).array.shape, np.uint8)
     for box, labels in parts:
         inside = whole[tuple(slice(a, b) for a, b in zip(box.lo, box.hi, strict=True))]
