@@ -5,7 +5,13 @@ import pytest
 
 from kidseg_jax import kernels
 from kidseg_jax.evaluation.effort import MODES
-from kidseg_jax.evaluation.meshes import compare_kidney, compare_surfaces, draw_vertices, quadrature
+from kidseg_jax.evaluation.meshes import (
+    compare_kidney,
+    compare_surfaces,
+    draw_vertices,
+    quadrature,
+    weighted_percentiles,
+)
 from kidseg_jax.evaluation.surfaces import (
     DistanceTo,
     Surface,
@@ -190,6 +196,11 @@ def test_sampled_points_equal_brute_force_and_follow_the_seed():
     assert found.rms_mm == pytest.approx(np.sqrt(np.mean(brute**2)), rel=1e-9)
     assert found == by_mode(first, second, points=200, seed=3)["sampled_points"]
     assert not np.array_equal(drawn, draw_vertices(first, 200, 4))
+
+
+def test_weighted_percentiles_are_the_smallest_values_that_cover_the_share():
+    values, weights = np.array([3.0, 1.0, 2.0]), np.array([1.0, 2.0, 1.0])
+    assert weighted_percentiles(values, weights, (0, 50, 51, 75, 76, 100)) == [1, 1, 2, 2, 3, 3]
 
 
 def test_splitting_keeps_area_and_quadrature_integrates_squares_exactly():

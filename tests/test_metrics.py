@@ -14,7 +14,6 @@ from kidseg_jax.evaluation.metrics import (
     dice,
     measure,
     measure_kidney,
-    weighted_percentile,
 )
 from kidseg_jax.imaging.structures import NAMES, PARENCHYMA, RCC
 
@@ -90,11 +89,6 @@ def test_measures_do_not_depend_on_where_the_masks_lie_or_which_way_axes_run():
     assert (back.dsc, back.hd95_mm, back.assd_mm) == pytest.approx(
         (expected.dsc, expected.hd95_mm, expected.assd_mm)
     )
-
-
-def test_weighted_percentile_is_the_smallest_value_that_covers_the_share():
-    values, weights = np.array([3.0, 1.0, 2.0]), np.array([1.0, 2.0, 1.0])
-    assert [weighted_percentile(values, weights, p) for p in (0, 50, 51, 75, 76, 100)] == [1, 1, 2, 2, 3, 3]
 
 
 @pytest.mark.parametrize(

@@ -166,18 +166,22 @@ def _dsc_notes(run: Run) -> Iterable[str]:
 
 
 def _false_positive_notes(run: Run) -> Iterable[str]:
+    said = []
+    n = 0
     for stage in run.stages:
-        false = [
+        found = [
             r.get("false_positive_ml") for r in stage.test if r["structure"] == "rcc" and r["dsc"] is None
         ]
-        volumes = [ml for ml in false if ml is not None]
+        volumes = [ml for ml in found if ml is not None]
+        n = max(n, len(volumes))
         if volumes:
-            found = sum(ml > 0 for ml in volumes)
-            yield (
-                f"Stage {stage.stage}: of {len(volumes)} held-out kidneys without RCC (no DSC, not "
-                f"averaged), {found} got "
-                f"false-positive RCC; mean {np.mean(volumes):.2f} ml, largest {max(volumes):.2f} ml."
+            wrong = sum(ml > 0 for ml in volumes)
+            said.append(
+                f"stage {stage.stage} {wrong}, mean {np.mean(volumes):.2f} ml, largest {max(volumes):.2f} ml"
             )
+    if said:
+        each = "; ".join(said)
+        yield f"Of {n} held-out kidneys without RCC (no DSC, not averaged) got false-positive RCC: {each}."
 
 
 def _percent(value: float | None) -> float | None:

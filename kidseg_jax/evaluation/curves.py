@@ -35,7 +35,7 @@ def minutes_chart(run: Run) -> str:
     ours = mean_seconds(run)
     if not ours:
         return ""
-    width, height, left, bottom = 750, 240, 46, 200
+    width, height, left, bottom = 750, 240, 62, 200
     top = max(max(pair) for pair in ours.values() if pair is not None) / 60 * 1.08
     parts = [_axis_y(left, 20, width - 10, bottom, top, "min")]
     step = (width - left - 10) / len(COLUMNS)

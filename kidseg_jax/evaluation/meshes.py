@@ -10,7 +10,6 @@ from scipy.spatial import KDTree
 
 from kidseg_jax.evaluation.effort import MODES
 from kidseg_jax.evaluation.grids import Grid, Row, number_cell
-from kidseg_jax.evaluation.metrics import weighted_percentile
 from kidseg_jax.evaluation.published import USABLE_RMS_MM
 from kidseg_jax.evaluation.surfaces import DistanceTo, Surface, joined, refined, surface_of
 from kidseg_jax.imaging.volume import Geometry, Labels, Spacing
@@ -147,6 +146,14 @@ def quadrature(surface: Surface) -> tuple[np.ndarray, np.ndarray]:
     return middles, np.bincount(inverse, np.tile(surface.areas_mm2 / 3, 3))
 
 
+def weighted_percentiles(values: np.ndarray, weights: np.ndarray, percents: Iterable[float]) -> list[float]:
+    """For each percent: the smallest value at or below which so much of the weight lies."""
+    order = np.argsort(values, kind="stable")
+    cumulative = np.cumsum(weights[order])
+    at = np.searchsorted(cumulative, np.array(list(percents)) / 100 * cumulative[-1])
+    return values[order[at.clip(max=len(order) - 1)]].tolist()
+
+
 def comparison_grid(found: Iterable[SurfaceComparison], title: str) -> Grid:
     """The measures of one pair as a table, how each was taken in its notes."""
     found = tuple(found)
@@ -194,7 +201,7 @@ def _comparison(
     mode: str, seed: int, distance: np.ndarray, area: np.ndarray | None = None, note: str = ""
 ) -> SurfaceComparison:
     weights = np.ones(len(distance)) if area is None else area
-    low, median, high = (weighted_percentile(distance, weights, percent) for percent in (5, 50, 95))
+    low, median, high = weighted_percentiles(distance, weights, (5, 50, 95))
     return SurfaceComparison(
         mode=mode,
         how=MODES[mode].format(points=f"{len(distance):,}") + note,

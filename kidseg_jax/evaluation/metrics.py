@@ -123,14 +123,6 @@ def _surface_metrics(
     }
 
 
-def weighted_percentile(values: np.ndarray, weights: np.ndarray, percent: float) -> float:
-    """The smallest value at or below which `percent` of the weight lies."""
-    order = np.lexsort((weights, values))
-    cumulative = np.cumsum(weights[order])
-    index = np.searchsorted(cumulative / cumulative[-1], percent / 100)
-    return float(values[order[min(int(index), len(order) - 1)]])
-
-
 def crop_together(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Views of two arrays (z, y, x) of one shape, cut to the box that holds what is not zero in either."""
     boxes = [box for box in map(kernels.bounding_box, (a, b)) if box is not None]

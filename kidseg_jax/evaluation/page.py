@@ -81,8 +81,7 @@ def _minutes(run: Run) -> str:
 def _drawn(drawings: dict[str, Drawing]) -> Iterable[str]:
     yield "<h3>The worst kidney of each comparison</h3>"
     if not drawings:
-        yield "<p class='soft'>Not drawn: no evidence of a newly labelled kidney in this run, or no Open3D "
-        "here.</p>"
+        yield "<p class='soft'>Not drawn: no evidence of a newly labelled kidney, or no Open3D here.</p>"
         return
     figures = [
         f"<figure><div class='scene' id='scene-{pair}' role='img' "

@@ -112,7 +112,7 @@ def _surfaces(run: Run) -> list[str]:
             mean = sum(found) / len(found)
             under = sum(rms < USABLE_RMS_MM for rms in found)
             said.append(
-                f"{PAIRS[pair].replace(' vs ', ' and ').capitalize()} surfaces lie {mean:.1f} mm apart "
+                f"{_sentence(PAIRS[pair].replace(' vs ', ' and '))} surfaces lie {mean:.1f} mm apart "
                 f"(RMS, mean); {under} "
                 f"of {len(found)} kidneys "
                 f"stay under the {USABLE_RMS_MM:g} mm that printing asks for."
@@ -139,3 +139,7 @@ def _detectable(run: Run) -> str | None:
         f"{high:.1f} points "
         f"({hardest}) would likely be missed."
     )
+
+
+def _sentence(words: str) -> str:
+    return words[:1].upper() + words[1:]
