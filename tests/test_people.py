@@ -5,55 +5,25 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import pytest
+from small_cohort import SETTINGS, body, write_cohort
 
 from kidseg_jax import stage
 from kidseg_jax.config import PRESETS, Config
 from kidseg_jax.imaging.cohort import Kidney
 from kidseg_jax.imaging.io import write_volume
-from kidseg_jax.imaging.structures import ARTERY, PARENCHYMA
-from kidseg_jax.imaging.volume import Geometry, Volume
 from kidseg_jax.labelling.events import LabelEvent
 from kidseg_jax.labelling.ledger import read_ledger
 from kidseg_jax.labelling.worklist import read_list
 from kidseg_jax.staging.people import people_plan
 from kidseg_jax.staging.resume import from_json, settings_of
 
-GRID = Geometry((24, 28, 44), (8.0, 8.0, 8.0), (-176.0, -112.0, 0.0))
-SETTINGS = [
-    *("--n", "2", "--annotator", "human", "--threads", "1"),
-    *("--coarse.features", "4", "8", "--coarse.patch", "24", "32", "48", "--coarse-train.steps", "40"),
-    *("--fine.features", "4", "8", "--fine.patch", "16", "16", "16", "--fine.spacing-mm", "8"),
-    *("--fine-train.steps", "10", "--fine-train.shift-mm", "8"),
-]
-
-
-def body(seed):
-    """Two bright ellipsoids with an artery each in a body: CT and labels."""
-    rng = np.random.default_rng(seed)
-    z, y, x = np.meshgrid(*map(np.arange, GRID.shape), indexing="ij")
-    inside = ((y - 14) / 12) ** 2 + ((x - 22) / 20) ** 2 < 1
-    ct = np.where(inside, 0.0, -1000.0)
-    labels = np.zeros(GRID.shape, np.uint8)
-    for centre_x, inwards in ((11, 1), (32, -1)):
-        cz, cy = rng.integers(11, 14), rng.integers(13, 16)
-        kidney = ((z - cz) / 5) ** 2 + ((y - cy) / 3.2) ** 2 + ((x - centre_x) / 3.2) ** 2 < 1
-        artery = (z == cz) & (y == cy) & ((x - centre_x) * inwards >= 3) & ((x - centre_x) * inwards < 7)
-        labels[artery], labels[kidney] = ARTERY, PARENCHYMA
-    ct += 250.0 * (labels > 0) + rng.normal(0, 10, GRID.shape)
-    return Volume(ct.astype(np.int16), GRID), Volume(labels, GRID)
-
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
     """Four labelled cases and three without labels."""
     folder = tmp_path_factory.mktemp("cohort")
-    for i in range(7):
-        ct, labels = body(i)
-        write_volume(folder / f"case_{i:05d}" / "imaging.npz", ct)
-        if i < 4:
-            write_volume(folder / f"case_{i:05d}" / "segmentation.npz", labels)
+    write_cohort(folder, 7, 4)
     return folder
 
 
@@ -61,7 +31,12 @@ def cohort(tmp_path_factory):
 def waiting(cohort, tmp_path_factory):
     """A run that has trained its first stage and waits."""
     out = tmp_path_factory.mktemp("runs") / "waiting"
-    assert stage.main([*SETTINGS, "--data", str(cohort), "--out", str(out), "--blind", "0.3"]) == 3
+    assert (
+        stage.main(
+            [*SETTINGS, "--annotator", "human", "--data", str(cohort), "--out", str(out), "--blind", "0.3"]
+        )
+        == 3
+    )
     return out
 
 
@@ -158,7 +133,7 @@ def test_resume_takes_the_settings_of_the_run(run, cohort, tmp_path, capsys):
 
 
 def test_the_same_command_with_other_settings_is_refused(run, cohort, capsys):
-    other = [*SETTINGS, "--data", str(cohort), "--out", str(run), "--blind", "0"]
+    other = [*SETTINGS, "--annotator", "human", "--data", str(cohort), "--out", str(run), "--blind", "0"]
     assert stage.main(other) == 2
     assert "blind is 0.3 in this run, got 0.0" in capsys.readouterr().err
 
