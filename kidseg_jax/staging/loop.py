@@ -17,7 +17,7 @@ from kidseg_jax.network.cascade import Models, load_models, predict, save_models
 from kidseg_jax.network.runtime import describe_device, keep_compiled
 from kidseg_jax.staging.learning import Evidence, StageState, run_stage
 from kidseg_jax.staging.lines import hand_lines
-from kidseg_jax.staging.plan import Plan, make_plan
+from kidseg_jax.staging.plan import Plan, make_plan, stage_sizes
 from kidseg_jax.staging.progress import Reporter, TrainingWatch
 from kidseg_jax.staging.rundir import RunDirectory, StageDirectory, write_json
 from kidseg_jax.staging.study import KidneyPair, labelled, merged, pair_kidneys, teach
@@ -221,9 +221,15 @@ def run_loop(
     reporter = Reporter()
     began = time.monotonic()
     with reporter.shown():
-        cases = load_cohort(data, label_map=label_map) if data else phantoms(config, threads, reporter)
+        cases = load_cohort(data, label_map=label_map) if data else None
+        if cases is None:
+            stage_sizes(n_stages, config.cohort.kidneys)  # refused before the cohort is made
         how = {"annotator": "human" if people else "simulated", "blind": people.blind if people else 0.0}
         run.begin(config, n_stages, data, describe_device(), label_map=label_map, **how)
+        if all(run.stage(k).metrics.exists() for k in range(1, n_stages + 1)):
+            print(f"{run.path}: all {n_stages} stages were done before.")
+            return finish(run, time.monotonic() - began)
+        cases = phantoms(config, threads, reporter) if cases is None else cases
         loop = (
             PeopleLoop(run, config, cases, n_stages, threads, people)
             if people
