@@ -13,6 +13,7 @@ from kidseg_jax.imaging.volume import Volume, canonical, require_same_grid
 WINDOW_HU = (-160.0, 240.0)
 OPACITY = 0.5
 HEIGHT = 384
+WIDEST = 3 * HEIGHT
 
 
 def write_preview(path: Path, ct: Volume, labels: Volume) -> None:
@@ -47,11 +48,21 @@ def _fullest(mask: np.ndarray, axis: int) -> int | None:
 
 
 def _panel(hu: np.ndarray, labels: np.ndarray, height_mm: float, width_mm: float) -> np.ndarray:
-    """One slice in HEIGHT rows of square pixels, nearest neighbour."""
-    pixel = hu.shape[0] * height_mm / HEIGHT
-    columns = max(1, round(hu.shape[1] * width_mm / pixel))
-    rows = np.minimum((np.arange(HEIGHT) + 0.5) * hu.shape[0] / HEIGHT, hu.shape[0] - 1).astype(int)
-    across = np.minimum((np.arange(columns) + 0.5) * hu.shape[1] / columns, hu.shape[1] - 1).astype(int)
+    """One slice in HEIGHT rows of square pixels, nearest neighbour; smaller where it would be wider than WIDEST."""
+    pixel_mm = max(hu.shape[0] * height_mm / HEIGHT, hu.shape[1] * width_mm / WIDEST)
+    rows, across = (_taken(n, mm, pixel_mm) for n, mm in zip(hu.shape, (height_mm, width_mm), strict=True))
+    picture = _painted(hu, labels, rows, across)
+    above = (HEIGHT - len(picture)) // 2
+    return np.pad(picture, ((above, HEIGHT - len(picture) - above), (0, 0), (0, 0)))
+
+
+def _taken(n: int, side_mm: float, pixel_mm: float) -> np.ndarray:
+    """For each pixel along an axis of n voxels, the voxel it shows."""
+    pixels = max(1, round(n * side_mm / pixel_mm))
+    return np.minimum((np.arange(pixels) + 0.5) * n / pixels, n - 1).astype(int)
+
+
+def _painted(hu: np.ndarray, labels: np.ndarray, rows: np.ndarray, across: np.ndarray) -> np.ndarray:
     grey, drawn = hu[np.ix_(rows, across)].astype(float), labels[np.ix_(rows, across)]
     low, high = WINDOW_HU
     grey = np.clip((grey - low) / (high - low), 0, 1) * 255
