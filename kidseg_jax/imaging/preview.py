@@ -48,7 +48,7 @@ def _fullest(mask: np.ndarray, axis: int) -> int | None:
 
 
 def _panel(hu: np.ndarray, labels: np.ndarray, height_mm: float, width_mm: float) -> np.ndarray:
-    """One slice in HEIGHT rows of square pixels, nearest neighbour; smaller where it would be wider than WIDEST."""
+    """One slice in HEIGHT rows of square pixels, nearest neighbour; at most WIDEST columns."""
     pixel_mm = max(hu.shape[0] * height_mm / HEIGHT, hu.shape[1] * width_mm / WIDEST)
     rows, across = (_taken(n, mm, pixel_mm) for n, mm in zip(hu.shape, (height_mm, width_mm), strict=True))
     picture = _painted(hu, labels, rows, across)
