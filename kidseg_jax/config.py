@@ -225,7 +225,7 @@ class Config:
     fine_train: TrainConfig = TrainConfig(
         steps=550,
         optimizer="muon",
-        class_weights=(1.0, 20.0, 15.0, 15.0, 1.5, 4.0),
+        class_weights=(1.0, 20.0, 15.0, 15.0, 2.0, 8.0),
         dice_power=2,
         gain_sd=0.05,
         offset_sd=0.05,
@@ -270,7 +270,7 @@ PRESETS: dict[str, Config] = {
             steps=4000,
             batch=2,
             optimizer="muon",
-            class_weights=(1.0, 20.0, 15.0, 15.0, 1.5, 4.0),
+            class_weights=(1.0, 20.0, 15.0, 15.0, 2.0, 8.0),
             dice_power=2,
             shift_mm=10.0,
             gain_sd=0.1,
