@@ -43,7 +43,8 @@ def run_verb(
     import tyro
 
     try:
-        return run(tyro.cli(arguments, args=argv, prog=prog, default=default))
+        given = tyro.cli(arguments, args=argv, prog=prog, default=default)  # pyright: ignore[reportArgumentType]
+        return run(given)
     except (ValueError, OSError) as error:
         print(f"kidseg_jax: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

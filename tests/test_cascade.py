@@ -1,5 +1,7 @@
 """The cascade end to end on a phantom: labels on the CT's own grid, however the CT lies in memory."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -92,7 +94,7 @@ def test_no_kidney_is_an_empty_prediction(models):
 
 def _says_background(models: Models) -> Models:
     coarse = models.coarse
-    bias = coarse["head"]["bias"]
+    bias: Any = coarse["head"]["bias"]
     bias.set_value(bias.get_value().at[0].set(1e6))
     return models._replace(coarse=coarse)
 

@@ -20,7 +20,7 @@ from kidseg_jax.imaging.volume import Labels, Shape, Spacing, Volume, canonical,
 from kidseg_jax.network import checkpoint
 from kidseg_jax.network.augment import to_window
 from kidseg_jax.network.roi import Roi, sample_ct
-from kidseg_jax.network.unet import Apply, Params, make_unet
+from kidseg_jax.network.unet import Params, make_unet
 
 N_COARSE = 2  # background, kidney
 SIDES: tuple[Side, ...] = ("right", "left")
@@ -216,10 +216,10 @@ def clean(labels: Labels, threads: int = 1) -> Labels:
 
 
 @lru_cache
-def _jitted(net: NetConfig, n_classes: int) -> Apply:
+def _jitted(net: NetConfig, n_classes: int) -> Callable[[Params, np.ndarray], jax.Array]:
     apply, _ = make_unet(net, n_classes, seed=0)
 
-    def logits(params: Params, hu: jax.Array) -> jax.Array:
+    def logits(params: Params, hu: np.ndarray) -> jax.Array:
         return apply(params, to_window(jnp.asarray(hu), net.window_hu)[..., None])
 
     return jax.jit(logits)
@@ -257,4 +257,5 @@ def load_models(path: str | os.PathLike[str]) -> Models:
 
 
 def _net(fields: dict[str, Any]) -> NetConfig:
-    return NetConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()})
+    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+    return NetConfig(**values)

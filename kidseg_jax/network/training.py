@@ -72,7 +72,7 @@ def make_optimizer(config: TrainConfig, total: int) -> optax.GradientTransformat
     )
 
 
-def _kernels_as_matrices(params: Params) -> Any:
+def _kernels_as_matrices(params: Any) -> Any:
     """For every parameter of more than one axis: all axes but the last are inputs, the last is outputs."""
     return jax.tree.map(
         lambda p: MuonDimensionNumbers(tuple(range(p.ndim - 1)), (p.ndim - 1,)) if p.ndim > 1 else None,

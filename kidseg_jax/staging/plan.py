@@ -85,7 +85,7 @@ def _deal(order: np.ndarray, counts: np.ndarray, wanted: list[int]) -> list[list
             left.append(patient)
             continue
         groups[fits].append(patient)
-        room[fits] -= counts[patient]
+        room[fits] -= int(counts[patient])
     if sum(wanted) >= counts.sum():
         groups[-1] += left
     return groups
