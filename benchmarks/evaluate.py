@@ -3,15 +3,11 @@
     python benchmarks/evaluate.py --data DIR [--workers 2] [--cases 4]
 
 Pairs: in DIR/kits23_annotators each kidney's first annotator against its others; in DIR/kits19_labels each
-map against
-itself moved by two voxels. The recipe is the challenge's, told in its own steps: SimpleITK reads both maps,
-each region
-is built as a mask, Dice is counted, and the surface-distance package measures the surface Dice; a pool of
-processes
-shares the pairs. Ours is `evaluate_folders` with as many threads. Needs the extra `bench`. Both are timed
-with reading,
-from files in the page cache; imports and process start are not counted. Largest difference of any figure is
-reported.
+map against itself moved by two voxels. The recipe is the challenge's, told in its own steps: SimpleITK reads
+both maps, each region is built as a mask, Dice is counted, and the surface-distance package measures the
+surface Dice; a pool of processes shares the pairs. Ours is `evaluate_folders` with as many threads. Needs the
+extra `bench`. Both are timed with reading, from files in the page cache; imports and process start are not
+counted. Largest difference of any figure is reported.
 """
 
 import argparse

@@ -1,7 +1,5 @@
 """Which kidneys the report draws: best, median and worst by DSC, and the worst surface of each pair."""
 
-from pathlib import Path
-
 from kidseg_jax.evaluation.effort import PAIRS
 from kidseg_jax.evaluation.evidence import Evidence, read_evidence
 from kidseg_jax.evaluation.records import Record, Run, StageRecord
@@ -54,8 +52,3 @@ def worst_surfaces(run: Run) -> dict[str, tuple[int, str, float]]:
 def dsc_of(stage: StageRecord, kidney: str) -> list[Record]:
     """The records of one held-out kidney, in the order of the structures."""
     return [record for record in stage.test if record["kidney"] == kidney]
-
-
-def has_evidence(path: Path) -> bool:
-    """True when a run directory holds any evidence file."""
-    return any(path.glob("stage_*/evidence/*.npz"))

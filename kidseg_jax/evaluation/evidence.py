@@ -47,8 +47,8 @@ def write_evidence(
 
     ct: the canonical CT (z, y, x) in HU. box: the region in its voxels that the label maps (uint8) cover;
     `MARGIN_MM` of CT is kept around it. The file holds ct (int16), those of manual, cnn and corrected there
-    are, spacing_mm (z, y, x), origin_mm (x, y, z) LPS, direction (3, 3) and role.
-    Raises ValueError when a map has not the shape of the box.
+    are, spacing_mm (z, y, x), origin_mm (x, y, z) LPS, direction (3, 3) and role. Raises ValueError when a
+    map has not the shape of the box.
     """
     margin = np.ceil(MARGIN_MM / np.array(ct.spacing_mm)).astype(int)
     lo, hi = np.array(box.lo) - margin, np.array(box.hi) + margin

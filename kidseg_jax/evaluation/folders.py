@@ -67,8 +67,8 @@ def evaluate_folders(
     """Measures of every case both folders have; a case that one lacks, or that cannot be read, is a failure.
 
     scheme "kidseg": `metrics.measure_kidney` over a whole case; "kits": the challenge's regions and rules;
-    "values":
-    `metrics.measure` of every label value that either map has. `threads` cases are worked on at once.
+    "values": `metrics.measure` of every label value that either map has. `threads` cases are worked on at
+    once.
     """
     if scheme not in get_args(Scheme):
         raise ValueError(f"evaluate: scheme must be one of {get_args(Scheme)}, got {scheme!r}")

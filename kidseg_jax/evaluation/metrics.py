@@ -79,9 +79,9 @@ def measure_kidney(
 ) -> list[dict[str, Any]]:
     """One flat, JSON-ready record per structure: its name and the fields of `Agreement`.
 
-    truth, predicted: label maps (z, y, x) of one kidney, same shape; spacing_mm: (z, y, x).
-    A structure the truth does not have (a kidney without RCC): DSC, NSD and distances are None, so that they
-    enter no mean, and what was predicted there is `false_positive_ml`. A structure that was missed has DSC 0.
+    truth, predicted: label maps (z, y, x) of one kidney, same shape; spacing_mm: (z, y, x). A structure the
+    truth does not have (a kidney without RCC): DSC, NSD and distances are None, so that they enter no mean,
+    and what was predicted there is `false_positive_ml`. A structure that was missed has DSC 0.
     """
     if truth.shape != predicted.shape:
         raise ValueError(

@@ -155,6 +155,14 @@ def _scores(run: Run, kidney: str) -> str:
 
 
 def _info(run: Run) -> Iterable[str]:
+    trained = "".join(
+        f"<tr><th "
+        f"scope='row'>{stage.stage}</th><td>{_said(stage.train_kidneys)}</td><td>{_said(stage.steps)}</td>"
+        f"<td>{_said(stage.seconds)}</td></tr>"
+        for stage in run.stages
+    )
+    head = "".join(f"<th scope='col'>{name}</th>" for name in ("stage", "kidneys", "steps", "training, s"))
+    yield f"<div class='table'><table><thead><tr>{head}</tr></thead><tbody>{trained}</tbody></table></div>"
     if not run.info:
         yield "<p class='soft'>run.json is missing.</p>"
     for key, value in run.info.items():
@@ -165,6 +173,10 @@ def _info(run: Run) -> Iterable[str]:
         table = f"<div class='table'><table><tbody>{rows}</tbody></table></div>"
         state = "" if key == "config" else " open"
         yield f"<details{state}><summary>{html.escape(key)}</summary>{table}</details>"
+
+
+def _said(number: float | None) -> str:
+    return "-" if number is None else f"{number:g}"
 
 
 def _flat(value: Any, name: str = "") -> Iterable[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ class StageRecord:
     test: tuple[Record, ...]
     labelling: tuple[Record, ...] = ()
     surfaces: tuple[Record, ...] = ()
-    extra: Record = field(default_factory=dict)
 
     def values(self, key: str, structure: str) -> dict[str, float | None]:
         """By "KIDNEY/STRUCTURE": one number per test kidney of a structure, or of all ("total")."""
@@ -44,12 +43,11 @@ class StageRecord:
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory's record: run.json, its stages in order, its ledger's lines."""
+    """A run directory's record: run.json and its stages in order."""
 
     path: Path
     info: Record
     stages: tuple[StageRecord, ...]
-    ledger: tuple[Record, ...]
 
     @property
     def simulated(self) -> bool:
@@ -74,12 +72,10 @@ def read_run(path: Path) -> Run:
             f"read_run: need {path}/stage_1/metrics.json, got a folder without any stage's metrics"
         )
     info = path / "run.json"
-    ledger = path / "ledger.jsonl"
     return Run(
         path=path,
         info=_read_json(info) if info.is_file() else {},
         stages=tuple(read_stage(file) for file in found),
-        ledger=tuple(_read_lines(ledger)) if ledger.is_file() else (),
     )
 
 
@@ -95,7 +91,6 @@ def read_stage(path: Path) -> StageRecord:
                 raise ValueError(f"{path}: every {key!r} record needs {missing}, got {sorted(record)}")
             if record["structure"] not in NAMES:
                 raise ValueError(f"{path}: structure must be one of {NAMES}, got {record['structure']!r}")
-    known = ("stage", "train_kidneys", "steps", "seconds", "test", "labelling", "surfaces")
     return StageRecord(
         stage=int(data.get("stage", _stage_number(path))),
         train_kidneys=data.get("train_kidneys"),
@@ -104,7 +99,6 @@ def read_stage(path: Path) -> StageRecord:
         test=tuple(data.get("test", ())),
         labelling=tuple(data.get("labelling", ())),
         surfaces=tuple(data.get("surfaces", ())),
-        extra={key: value for key, value in data.items() if key not in known},
     )
 
 
@@ -123,16 +117,6 @@ def _read_json(path: Path) -> Record:
     if not isinstance(data, dict):
         raise ValueError(f"{path}: need a JSON object, got {type(data).__name__}")
     return data
-
-
-def _read_lines(path: Path) -> Iterator[Record]:
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}: line {number} is not JSON: {error}") from error
-        if isinstance(entry, dict):
-            yield entry
 
 
 def _find(data: Any, key: str) -> Iterator[Any]:

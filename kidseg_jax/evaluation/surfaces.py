@@ -71,7 +71,6 @@ def open3d() -> ModuleType:
 
 def surface_of(mask: Mask, geometry: Geometry) -> Surface:
     """The boundary of a mask half-way between voxel centres (Open3D's flying edges), closed.
-    the border.
 
     mask: bool (z, y, x) on `geometry`. Raises ValueError when the mask is empty or on another grid.
     """
