@@ -298,6 +298,22 @@ def test_bids(cases, tmp_path):
     ]
 
 
+def test_segments_named_by_someone_else(tmp_path):
+    """Slicer's own names and values: the label map comes from the file itself."""
+    stored = LABELS.with_array(np.choose(LABELS.array, [0, 0, 0, 0, 7, 9]).astype(np.uint8))
+    header = {
+        "space": "left-posterior-superior",
+        "space directions": (np.array(GRID.direction) * np.array(GRID.spacing_mm)[::-1]).T,
+        "space origin": np.array(GRID.origin_mm),
+        "kinds": ["domain"] * 3,
+    }
+    for i, (value, name) in enumerate([(7, "Left_kidney"), (9, "Tumor")]):
+        header |= {f"Segment{i}_ID": name, f"Segment{i}_Name": name, f"Segment{i}_LabelValue": str(value)}
+    nrrd.write(str(tmp_path / "s.seg.nrrd"), stored.array.T, header)
+    path = export(tmp_path / "s.seg.nrrd", "nrrd", tmp_path / "out", "--label-map", "auto") / "s.nrrd"
+    assert_same_in_itk(path, LABELS.with_array(np.where(LABELS.array > 3, LABELS.array, 0).astype(np.uint8)))
+
+
 def test_a_folder_of_cases_in_a_format_of_single_files(cases, tmp_path):
     out = export(cases, "seg.nrrd", tmp_path / "out")
     for case in load_cohort(cases):

@@ -67,8 +67,7 @@ def run(arguments: Arguments) -> int:
     """Export; 0 when every file is written."""
     from kidseg_jax.imaging.cohort_maps import label_map
 
-    folder = arguments.input if arguments.input.is_dir() else arguments.input.parent
-    known = label_map(arguments.label_map, folder).structures
+    known = label_map(arguments.label_map, arguments.input).structures
     held = [structure for structure in STRUCTURES if structure.name in known]
     if arguments.to in DATASETS:
         print(DATASETS[arguments.to](arguments.out, items(arguments), held))
@@ -98,7 +97,7 @@ def items(arguments: Arguments) -> Iterator[Item]:
         known = label_map(arguments.label_map, path)
         places = [(one.name, one.patient, one.image, one.labels) for one in find_cases(path)]
     else:
-        known = label_map(arguments.label_map, path.parent)
+        known = label_map(arguments.label_map, path)
         name = path.name[: len(path.name) - len(ending_of(path))]
         places = [(name, name, arguments.ct, path)]
     for name, patient, image, drawn in places:

@@ -53,9 +53,11 @@ class LabelMap(NamedTuple):
         return table[stored]
 
 
-def label_map(name: str, folder: Path | None = None) -> LabelMap:
-    """The label map of a convention by name, of a .toml file, or `auto`: what the dataset.json of `folder`
-    says.
+def label_map(name: str, place: Path | None = None) -> LabelMap:
+    """The label map of a convention by name, of a .toml file, or `auto`: what `place` says itself.
+
+    `auto` takes the names in the dataset.json of a folder of cases, or those of the segments of a .seg.nrrd
+    file.
 
     A TOML file has a table `[labels]` of `VALUE = "structure"`, where "background" means that a value is none
     of the five. Raises ValueError for an unknown name or structure, FileNotFoundError for a file that is not
@@ -66,9 +68,13 @@ def label_map(name: str, folder: Path | None = None) -> LabelMap:
     if name.endswith(".toml"):
         return _named(Path(name).name, read_toml(Path(name)).get("labels", {}))
     if name == "auto":
-        if folder is None or not (folder / "dataset.json").exists():
+        if place is not None and place.name.lower().endswith(".seg.nrrd"):
+            from kidseg_jax.imaging.io_seg import read_segmentation
+
+            return _named("auto", {segment.label: segment.name for segment in read_segmentation(place)[2]})
+        if place is None or not (place / "dataset.json").exists():
             raise ValueError("label map 'auto': needs a dataset.json in the folder of cases, there is none")
-        return _named("auto", _of_dataset(read_json(folder / "dataset.json")))
+        return _named("auto", _of_dataset(read_json(place / "dataset.json")))
     raise ValueError(f"label map {name!r}: need auto, {', '.join(CONVENTIONS)} or a .toml file")
 
 
