@@ -213,9 +213,8 @@ def test_distances_are_symmetric_and_ignore_shifts_layout_and_threads(definition
     back = kernels.surface_distances(b, a, spacing, definition, threads=3)
     np.testing.assert_array_equal(found.a_to_b_mm, back.b_to_a_mm)
     np.testing.assert_array_equal(found.a_weights, back.b_weights)
-    moved = kernels.surface_distances(
-        *(np.pad(m, ((3, 1), (0, 9), (61, 2))) for m in (a, b)), spacing, definition
-    )
+    wide_a, wide_b = (np.pad(mask, ((3, 1), (0, 9), (61, 2))) for mask in (a, b))
+    moved = kernels.surface_distances(wide_a, wide_b, spacing, definition)
     np.testing.assert_allclose(moved.a_to_b_mm, found.a_to_b_mm, atol=1e-12)
     for view in layouts(a).values():
         np.testing.assert_array_equal(

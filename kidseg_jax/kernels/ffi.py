@@ -19,6 +19,8 @@ from kidseg_jax import _kernels
 from kidseg_jax.kernels.checks import require_count, require_spacing, require_threads
 from kidseg_jax.kernels.surfaces import Definition
 
+Array = jax.Array | np.ndarray
+
 _TARGETS = (
     "label_components",
     "component_stats",
@@ -74,7 +76,7 @@ def register() -> None:
 
 
 def label_components(
-    labels: jax.Array, connectivity: int = 26, *, threads: int = 1
+    labels: Array, connectivity: int = 26, *, threads: int = 1
 ) -> tuple[jax.Array, jax.Array]:
     """Every voxel's component number, int32 like labels, and their count, int32 ()."""
     _require_labels("label_components", labels)
@@ -82,9 +84,7 @@ def label_components(
     return _call("label_components", (_like(labels, jnp.int32), _shape((), jnp.int32)), labels, **attributes)
 
 
-def component_stats(
-    labels: jax.Array, capacity: int, connectivity: int = 26, *, threads: int = 1
-) -> PaddedStats:
+def component_stats(labels: Array, capacity: int, connectivity: int = 26, *, threads: int = 1) -> PaddedStats:
     """Label, size, box and centroid of the first `capacity` components in scan order."""
     _require_labels("component_stats", labels)
     c = require_count("component_stats", "capacity", capacity, 1)
@@ -95,7 +95,7 @@ def component_stats(
 
 
 def keep_largest(
-    labels: jax.Array, k: int = 1, *, per_class: bool = True, connectivity: int = 26, threads: int = 1
+    labels: Array, k: int = 1, *, per_class: bool = True, connectivity: int = 26, threads: int = 1
 ) -> jax.Array:
     """The labels with only the k largest components of every label, or of the foreground, left."""
     _require_labels("keep_largest", labels)
@@ -105,7 +105,7 @@ def keep_largest(
 
 
 def remove_small(
-    labels: jax.Array, min_voxels: int, *, per_class: bool = True, connectivity: int = 26, threads: int = 1
+    labels: Array, min_voxels: int, *, per_class: bool = True, connectivity: int = 26, threads: int = 1
 ) -> jax.Array:
     """The labels without components of fewer than min_voxels voxels."""
     _require_labels("remove_small", labels)
@@ -114,20 +114,20 @@ def remove_small(
     return _keep(labels, k=np.int64(0), min_voxels=np.int64(least), foreground=not per_class, **attributes)
 
 
-def fill_holes(labels: jax.Array, *, threads: int = 1) -> jax.Array:
+def fill_holes(labels: Array, *, threads: int = 1) -> jax.Array:
     """The labels with enclosed background filled."""
     _require_labels("fill_holes", labels)
     n = np.int64(require_threads("fill_holes", threads))
     return _call("fill_holes", _like(labels, labels.dtype), labels, flat=False, threads=n)
 
 
-def bounding_box(mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+def bounding_box(mask: Array) -> tuple[jax.Array, jax.Array]:
     """Tight half-open box of the voxels that are not zero: lo and hi, (3,) int32, zeros if there are none."""
     _require_labels("bounding_box", mask)
     return _call("bounding_box", (_shape((3,), jnp.int32),) * 2, mask)
 
 
-def crop_roi(volume: jax.Array, lo: jax.Array, shape: tuple[int, int, int], fill: float = 0) -> jax.Array:
+def crop_roi(volume: Array, lo: Array, shape: tuple[int, int, int], fill: float = 0) -> jax.Array:
     """The voxels of a volume from corner lo, (3,) integers, on; `fill` outside."""
     _require_volume("crop_roi", volume)
     value = jnp.asarray(fill, volume.dtype)
@@ -136,7 +136,7 @@ def crop_roi(volume: jax.Array, lo: jax.Array, shape: tuple[int, int, int], fill
     )
 
 
-def paste_roi(volume: jax.Array, roi: jax.Array, lo: jax.Array) -> jax.Array:
+def paste_roi(volume: Array, roi: Array, lo: Array) -> jax.Array:
     """A volume with an ROI written in from corner lo on, in place where XLA can."""
     _require_volume("paste_roi", volume)
     _require_volume("paste_roi", roi)
@@ -147,8 +147,8 @@ def paste_roi(volume: jax.Array, roi: jax.Array, lo: jax.Array) -> jax.Array:
 
 
 def surface_distances(
-    a: jax.Array,
-    b: jax.Array,
+    a: Array,
+    b: Array,
     spacing_mm: Sequence[float],
     capacity: int,
     definition: Definition = "border",
@@ -174,22 +174,22 @@ def surface_distances(
 
 
 def surface_rms(
-    a: jax.Array,
-    b: jax.Array,
+    a: Array,
+    b: Array,
     spacing_mm: Sequence[float],
     capacity: int,
     definition: Definition = "border",
     *,
     threads: int = 1,
 ) -> jax.Array:
-    """Root mean square in mm between two surfaces, float32 (): inf if one is empty, nan if both or too many."""
+    """Root mean square in mm between two surfaces, float32 (): inf if one is empty, nan if both."""
     d = surface_distances(a, b, spacing_mm, capacity, definition, threads=threads)
     rms = jnp.sqrt((d.distances_mm**2 * d.weights).sum() / d.weights.sum())
     return jnp.where((d.n > capacity).any(), jnp.nan, rms)
 
 
 def surface_points(
-    mask: jax.Array, n: int, seed: int, spacing_mm: Sequence[float] = (1.0, 1.0, 1.0)
+    mask: Array, n: int, seed: int, spacing_mm: Sequence[float] = (1.0, 1.0, 1.0)
 ) -> jax.Array:
     """n points spread evenly over a mask's surface: (n, 3) float32 mm (z, y, x), nan for an empty mask."""
     where = "surface_points"
@@ -202,10 +202,10 @@ def surface_points(
 
 
 def argmax_resample(
-    scores: jax.Array,
-    cz: jax.Array,
-    cy: jax.Array,
-    cx: jax.Array,
+    scores: Array,
+    cz: Array,
+    cy: Array,
+    cx: Array,
     *,
     channels_last: bool = False,
     threads: int = 1,
@@ -221,10 +221,10 @@ def argmax_resample(
 
 
 def resample_linear(
-    volume: jax.Array,
-    cz: jax.Array,
-    cy: jax.Array,
-    cx: jax.Array,
+    volume: Array,
+    cz: Array,
+    cy: Array,
+    cx: Array,
     *,
     widths: Sequence[float],
     threads: int = 1,
@@ -251,7 +251,7 @@ def _call(name, results, *operands, aliases=None, **attributes):
     return call(*operands, **attributes)
 
 
-def _keep(labels: jax.Array, **attributes) -> jax.Array:
+def _keep(labels: Array, **attributes) -> jax.Array:
     return _call("keep", _like(labels, labels.dtype), labels, **attributes)
 
 
@@ -265,16 +265,16 @@ def _shape(shape, dtype) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, dtype)
 
 
-def _like(array: jax.Array, dtype) -> jax.ShapeDtypeStruct:
+def _like(array: Array, dtype) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(array.shape, dtype)
 
 
-def _require_labels(where: str, labels: jax.Array) -> None:
+def _require_labels(where: str, labels: Array) -> None:
     if not (jnp.issubdtype(labels.dtype, jnp.integer) or labels.dtype == jnp.bool_):
         raise TypeError(f"{where}: labels must be bool or integers, got {labels.dtype}")
     _require_volume(where, labels)
 
 
-def _require_volume(where: str, volume: jax.Array) -> None:
+def _require_volume(where: str, volume: Array) -> None:
     if volume.ndim != 3:
         raise ValueError(f"{where}: need a 3-D array, got shape {volume.shape}")
