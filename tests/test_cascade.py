@@ -6,16 +6,18 @@ import numpy as np
 import pytest
 
 from kidseg_jax.config import CohortConfig, NetConfig
-from kidseg_jax.imaging.cohort import Kidney, Side, kidney_labels, kidneys_of
+from kidseg_jax.imaging.cohort import Kidney, kidney_labels, kidneys_of
 from kidseg_jax.imaging.phantom import make_case
 from kidseg_jax.imaging.structures import N_CLASSES
-from kidseg_jax.imaging.volume import Geometry, Labels, Volume, canonical
+from kidseg_jax.imaging.volume import Geometry, Volume, canonical
 from kidseg_jax.network import cascade
 from kidseg_jax.network.cascade import N_COARSE, Models, load_models, predict, save_models
-from kidseg_jax.network.samples import coarse_sample, fine_sample
+from kidseg_jax.network.roi import sample_ct, sample_labels
+from kidseg_jax.network.samples import coarse_sample
+from kidseg_jax.network.training import Sample
 from kidseg_jax.network.unet import make_unet
 
-COARSE = NetConfig(features=(4, 8), patch=(40, 40, 56), spacing_mm=8.0)
+COARSE = NetConfig(features=(4, 8), patch=(40, 48, 56), spacing_mm=8.0)
 FINE = NetConfig(features=(4, 8), patch=(32, 24, 28), spacing_mm=4.0, offset_mm=(-10.0, -5.0, 18.0))
 
 
@@ -30,25 +32,29 @@ def case():
 
 
 @pytest.fixture
-def oracle(monkeypatch, case):
+def oracle(monkeypatch, models, case):
     """Networks that answer with the truth: what is left is the cascade's own geometry."""
     ct = canonical(case.ct)
-    kidneys: dict[Side, Labels] = {k.side: kidney_labels(case.labels, k) for k in kidneys_of(case)}
-    coarse = coarse_sample(ct, kidneys, COARSE, 0.0)
-    fine = {side: fine_sample(ct, labels, side, FINE, 0.0) for side, labels in kidneys.items()}
+    alone = {k.side: kidney_labels(case.labels, k) for k in kidneys_of(case)}
+    coarse = coarse_sample(ct, alone, COARSE, 0.0)
+    known: dict[int, list[Sample]] = {N_COARSE: [coarse], N_CLASSES: []}
 
     def answers(net, n_classes):
         def logits(params, images):
-            known = [coarse] if n_classes == N_COARSE else list(fine.values())
             found = []
             for image in np.asarray(images):
-                distance = [np.abs(s.ct.astype(float) - image).mean() for s in known]
-                found.append(np.eye(n_classes, dtype=np.float32)[known[int(np.argmin(distance))].labels])
+                distance = [np.abs(s.ct.astype(float) - image).mean() for s in known[n_classes]]
+                found.append(
+                    np.eye(n_classes, dtype=np.float32)[known[n_classes][np.argmin(distance)].labels]
+                )
             return np.stack(found)
 
         return logits
 
     monkeypatch.setattr(cascade, "_jitted", answers)
+    for side, roi in cascade.find_kidneys(models, ct):
+        sampled = sample_ct(ct.array, ct.spacing_mm, roi)
+        known[N_CLASSES].append(Sample(sampled, sample_labels(alone[side], ct.spacing_mm, roi)))
 
 
 def turned(volume: Volume) -> Volume:
