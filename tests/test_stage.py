@@ -9,13 +9,14 @@ from kidseg_jax.__main__ import main as verb
 from kidseg_jax.imaging.io import read_labels, read_volume
 from kidseg_jax.imaging.structures import NAMES
 from kidseg_jax.network.cascade import load_models
-from kidseg_jax.staging.learning import Evidence, StageState, run_stage
 from kidseg_jax.stage import main
+from kidseg_jax.staging.learning import Evidence, StageState, run_stage
 
 COHORT = ["--cohort.patients", "6", "--cohort.kidneys", "9", "--cohort.rcc-kidneys", "3"]
 SMALL = [
-    *"--n 2 --seed 1 --coarse.features 4 8 --coarse-train.steps 60".split(),
-    *"--fine.features 4 8 --fine.patch 32 24 28 --fine.spacing-mm 4 --fine-train.steps 15".split(),
+    *("--n", "2", "--seed", "1", "--coarse.features", "4", "8", "--coarse-train.steps", "60"),
+    *("--fine.features", "4", "8", "--fine.patch", "32", "24", "28", "--fine.spacing-mm", "4"),
+    *("--fine-train.steps", "15"),
     *COHORT,
 ]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 @contextmanager
 def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path in the same folder with the same endings; on success it is synced and renamed to `path`.
+    """A temporary path beside `path`, with its endings; on success it is synced and renamed to `path`.
 
     On any error the temporary file is removed and `path` stays as it was.
     """
