@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from kidseg_jax.network import native
-from kidseg_jax.network.conv3d import best_form
+from kidseg_jax.network.conv3d import Form, best_form
 
 
 def dice_loss(probs: jax.Array, onehot: jax.Array, power: int = 1) -> jax.Array:
@@ -29,14 +29,19 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, class_weights: tuple[flo
 
 
 def segmentation_loss(
-    logits: jax.Array, labels: jax.Array, class_weights: tuple[float, ...], dice_power: int = 1
+    logits: jax.Array,
+    labels: jax.Array,
+    class_weights: tuple[float, ...],
+    dice_power: int = 1,
+    form: Form | None = None,
 ) -> jax.Array:
     """Mean Dice loss over the foreground classes, plus the weighted cross-entropy where there are weights.
 
-    With cross-entropy the mean is over the classes that are there: one voxel called RCC in a kidney without any
-    would else cost as much as a tumour missed whole. (b, z, y, x, c), (b, z, y, x) int -> scalar.
+    With cross-entropy the mean is over the classes that are there: one voxel called RCC in a kidney without
+    any would else cost as much as a tumour missed whole. (b, z, y, x, c), (b, z, y, x) int -> scalar.
+    form: "native" takes both from sums compiled for CPU, any other from plain JAX; None takes `best_form`.
     """
-    if best_form() == "native" and logits.dtype == jnp.float32 and dice_power in (1, 2):
+    if (form or best_form()) == "native" and logits.dtype == jnp.float32 and dice_power in (1, 2):
         overlap, size, count, nll = native.region_sums(logits, labels.astype(jnp.int32), dice_power).T
         dice = 1.0 - (2.0 * overlap + 1.0) / (size + count + 1.0)
         entropy = _weighted_mean(nll, count, class_weights)

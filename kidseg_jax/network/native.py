@@ -99,9 +99,13 @@ def _block_backward(residuals: Any, g: jax.Array) -> tuple[Arrays, Arrays, jax.A
 block.defvjp(_block_forward, _block_backward)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1,))
 def max_pool(x: jax.Array, n: int) -> jax.Array:
     """Largest value of each n^3 block; its gradient goes to the first voxel that holds it."""
+    return _max_pool(x, n)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _max_pool(x: jax.Array, n: int) -> Any:
     return _max_pool_forward(x, n)[0]
 
 
@@ -115,25 +119,29 @@ def _max_pool_backward(n: int, residuals: Arrays, g: jax.Array) -> Arrays:
     return (_call("kidseg_max_pool_gradient", _float32(*residuals[0].shape), *residuals, g),)
 
 
-max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+_max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
 def region_sums(logits: jax.Array, labels: jax.Array, power: int) -> jax.Array:
     """Sums over voxels: logits (b, z, y, x, c), labels int32 (b, z, y, x) -> (c, 4), power 1 or 2.
 
     Of each class: its probability on its voxels, its probability to `power` everywhere, its number of voxels,
     and -log of its probability on them.
     """
+    return _region_sums(logits, labels, power)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _region_sums(logits: jax.Array, labels: jax.Array, power: int) -> Any:
     return _call(f"kidseg_region_sums_{power}", _float32(logits.shape[-1], 4), logits, labels)
 
 
-def _region_sums_forward(logits: jax.Array, labels: jax.Array, power: int) -> tuple[jax.Array, Arrays]:
-    return region_sums(logits, labels, power), (logits, labels)
+def _region_sums_forward(logits: jax.Array, labels: jax.Array, power: int) -> tuple[Any, Arrays]:
+    return _region_sums(logits, labels, power), (logits, labels)
 
 
 def _region_sums_backward(power: int, residuals: Arrays, g: jax.Array) -> tuple[jax.Array, None]:
     return _call(f"kidseg_region_gradient_{power}", _float32(*residuals[0].shape), *residuals, g), None
 
 
-region_sums.defvjp(_region_sums_forward, _region_sums_backward)
+_region_sums.defvjp(_region_sums_forward, _region_sums_backward)

@@ -1,0 +1,113 @@
+"""The layers compiled for CPU against the same in plain JAX: values, gradients and bits."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kidseg_jax.network import native
+from kidseg_jax.network.conv3d import Form
+from kidseg_jax.network.layers import conv_block, max_pool
+from kidseg_jax.network.losses import segmentation_loss
+
+pytestmark = pytest.mark.skipif(not native.available(), reason="kidseg_jax._conv is not built")
+
+BLOCKS = [
+    ((8, 8), 8, (2, 5, 6, 10)),
+    ((3,), 5, (1, 7, 5, 9)),
+    ((1,), 70, (1, 4, 4, 4)),
+    ((6,), 24, (3, 1, 1, 13)),
+]
+
+
+@pytest.fixture
+def settings():
+    yield
+    native.set_threads(0)
+    native.set_instruction_set("best")
+
+
+def normal(seed: int, *shapes: tuple[int, ...]) -> list[jax.Array]:
+    rng = np.random.default_rng(seed)
+    return [jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes]
+
+
+def assert_close(ours, expected):
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(expected), strict=True):
+        assert a.shape == b.shape
+        assert float(jnp.linalg.norm((a - b).ravel())) <= 1e-5 * float(jnp.linalg.norm(b.ravel()))
+
+
+def block_and_gradients(widths, c, shape, form: Form):
+    scale, bias, g, *arrays = normal(
+        c, (c,), (c,), (*shape, c), *[(*shape, k) for k in widths], *[(3, 3, 3, k, c) for k in widths]
+    )
+    inputs, kernels = arrays[: len(widths)], arrays[len(widths) :]
+    y, back = jax.vjp(lambda x, k, s, b: conv_block(x, k, s, b, form), inputs, kernels, scale, bias)
+    return y, back(g)
+
+
+@pytest.mark.parametrize("isa", native.INSTRUCTION_SETS)
+@pytest.mark.parametrize(("widths", "c", "shape"), BLOCKS)
+def test_block_agrees_with_plain_jax(isa, widths, c, shape, settings):
+    native.set_instruction_set(isa)
+    assert_close(
+        block_and_gradients(widths, c, shape, "native"), block_and_gradients(widths, c, shape, "fold")
+    )
+
+
+def test_block_of_a_constant_is_its_bias():
+    scale, bias = normal(0, (8,), (8,))
+    y = conv_block([jnp.zeros((1, 4, 4, 4, 2))], [jnp.ones((3, 3, 3, 2, 8))], scale, bias, "native")
+    assert_close(y, jnp.broadcast_to(jax.nn.leaky_relu(bias, 0.01), y.shape))
+
+
+def test_block_far_from_zero_keeps_its_variance():
+    """A mean 1000 times the spread: sums of squares in float32 would lose the variance."""
+    x = 1000.0 + normal(1, (1, 16, 16, 16, 1))[0]
+    kernel = jnp.zeros((3, 3, 3, 1, 1)).at[1, 1, 1].set(1.0)
+    y = conv_block([x], [kernel], jnp.ones(1), jnp.full(1, 9.0), "native") - 9.0
+    assert float(jnp.abs(y.std() - 1.0)) < 1e-3
+    assert float(jnp.abs(y.mean())) < 1e-3
+
+
+@pytest.mark.parametrize(("n", "c"), [(2, 8), (3, 5), (2, 1)])
+def test_max_pool_agrees_with_plain_jax(n, c):
+    x, g = normal(n, (2, 2 * n, n, 3 * n, c), (2, 2, 1, 3, c))
+    pooled = np.asarray(x).reshape(2, 2, n, 1, n, 3, n, c).max((2, 4, 6))
+    largest, of_block = np.repeat(np.repeat(np.repeat(np.stack([pooled, g]), n, 2), n, 3), n, 4)
+    y, back = jax.vjp(lambda x: max_pool(x, n, "native"), x)
+    plain, plain_back = jax.vjp(lambda x: max_pool(x, n, "fold"), x)
+    assert np.array_equal(y, pooled) and np.array_equal(plain, pooled)
+    expected = np.where(x == largest, of_block, 0)
+    assert np.array_equal(back(g)[0], expected) and np.array_equal(plain_back(g)[0], expected)
+
+
+def test_max_pool_gives_the_gradient_to_the_first_of_equals():
+    dx = jax.grad(lambda x: max_pool(x, 2, "native").sum())(jnp.ones((1, 2, 2, 2, 3)))
+    assert np.array_equal(dx.reshape(8, 3).sum(1), [3, 0, 0, 0, 0, 0, 0, 0])
+
+
+@pytest.mark.parametrize("power", [1, 2])
+@pytest.mark.parametrize("weights", [(), (1.0, 10.0, 7.0)])
+@pytest.mark.parametrize("spread", [1.0, 100.0])
+def test_loss_agrees_with_plain_jax(power, weights, spread):
+    logits = spread * normal(power, (2, 3, 5, 13, 3))[0]
+    labels = jnp.asarray(np.random.default_rng(0).integers(0, 3, (2, 3, 5, 13)), jnp.int32)
+    ours, expected = (
+        jax.value_and_grad(segmentation_loss)(logits, labels, weights, power, form)
+        for form in ("native", "lax")
+    )
+    assert_close(ours, expected)
+
+
+def test_threads_do_not_change_bits(settings):
+    labels = jnp.asarray(np.random.default_rng(0).integers(0, 8, (2, 5, 6, 10)), jnp.int32)
+    runs = []
+    for threads in (1, 2, 7, 0):
+        native.set_threads(threads)
+        block = block_and_gradients((8, 8), 8, (2, 5, 6, 10), "native")
+        loss = jax.value_and_grad(segmentation_loss)(block[0], labels, (1.0,) * 8, 2, "native")
+        runs.append(jax.tree.leaves((block, loss)))
+    for run in runs[1:]:
+        assert all(np.array_equal(a, b) for a, b in zip(run, runs[0], strict=True))
