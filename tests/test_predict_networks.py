@@ -1,4 +1,4 @@
-"""The verb predict with real networks, tiny and untrained: a CT ends in labels on its own grid or one line."""
+"""The verb predict with real networks, tiny and untrained: labels on the CT's own grid, or one line."""
 
 import jax
 import jax.numpy as jnp
