@@ -5,20 +5,31 @@ import threading
 import time
 from collections.abc import Callable
 from statistics import median
+from typing import NamedTuple
 
 Task = Callable[[], object]
 
 
-def interleaved(tasks: dict[str, Task], repeats: int) -> dict[str, float]:
-    """Median wall time of each task in ms; the tasks take turns so that a change of load touches all."""
-    times: dict[str, list[float]] = {name: [] for name in tasks}
+class Times(NamedTuple):
+    """Medians in ms: on the clock, and of processor time over all threads, which others disturb less."""
+
+    wall_ms: float
+    cpu_ms: float
+
+
+def interleaved(tasks: dict[str, Task], repeats: int) -> dict[str, Times]:
+    """Median times of each task; the tasks take turns so that a change of load touches all."""
+    walls: dict[str, list[float]] = {name: [] for name in tasks}
+    cpus: dict[str, list[float]] = {name: [] for name in tasks}
     for _ in range(repeats + 1):
         for name, task in tasks.items():
-            start = time.perf_counter()
+            wall, cpu = time.perf_counter(), time.process_time()
             result = task()
-            times[name].append((time.perf_counter() - start) * 1e3)
+            cpus[name].append((time.process_time() - cpu) * 1e3)
+            walls[name].append((time.perf_counter() - wall) * 1e3)
             del result
-    return {name: median(values[1:]) for name, values in times.items()}  # the first round warms up
+    # The first round warms up.
+    return {name: Times(median(walls[name][1:]), median(cpus[name][1:])) for name in tasks}
 
 
 def peak_extra_bytes(task: Task) -> int:

@@ -80,11 +80,14 @@ class SurfaceDistances:
     def _pooled(self, power) -> float:
         if self._empty():
             return self._empty_value()
-        total = power(self.a_to_b_mm) @ self.a_weights + power(self.b_to_a_mm) @ self.b_weights
+        # Not `@`: BLAS would start its threads for it.
+        total = (power(self.a_to_b_mm) * self.a_weights).sum() + (
+            power(self.b_to_a_mm) * self.b_weights
+        ).sum()
         return float(total / (self.a_weights.sum() + self.b_weights.sum()))
 
     def _mean(self, distances: Distances, weights: Distances) -> float:
-        return self._empty_value() if self._empty() else float(distances @ weights / weights.sum())
+        return self._empty_value() if self._empty() else float((distances * weights).sum() / weights.sum())
 
 
 def surface_distances(
