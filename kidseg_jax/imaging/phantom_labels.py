@@ -25,7 +25,10 @@ def label_kidney(
     trees: Trees,
     config: CohortConfig,
 ) -> None:
-    """Write one kidney into `labels`, in place; artery over vein over ureter over the rest."""
+    """Write one kidney into `labels`, in place; artery over vein over ureter over the rest.
+
+    Where a vessel that crosses covers a whole slice of the ureter, the ureter keeps that slice.
+    """
     tubes = (*trees.artery, *trees.vein, *trees.ureter)
     points = np.vstack([p for p, _ in tubes])
     reach = max(float(r.max()) for _, r in tubes) + canvas.soft_mm
@@ -51,6 +54,7 @@ def label_kidney(
     z = canvas.z[corner[0]]
     has_kidney = np.flatnonzero((own > 0).any(axis=(1, 2)))
     bottom = float(z[has_kidney[0], 0, 0]) - config.ureter_below_mm if len(has_kidney) else -np.inf
+    whole_ureter = np.zeros(own.shape, bool)
     for value, tubes in ((URETER, trees.ureter), (VEIN, trees.vein), (ARTERY, trees.artery)):
         for window, field in tube_fields(canvas, tubes):
             inside = field < 0
@@ -60,6 +64,10 @@ def label_kidney(
                 aorta, cava = great_vessels(window, canvas, body)
                 inside &= (aorta > 0) & ((cava > 0) | (value == ARTERY))
             part(window)[inside] = value
+        if value == URETER:
+            whole_ureter = own == URETER
+    covered = whole_ureter.any(axis=(1, 2)) & ~(own == URETER).any(axis=(1, 2))
+    own[covered[:, None, None] & whole_ureter] = URETER
     _drop_islands(own, (URETER, VEIN, ARTERY), under)
     _drop_islands(own, (PARENCHYMA, RCC), np.zeros_like(own))
     target = labels[tuple(corner)]
