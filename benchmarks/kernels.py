@@ -141,7 +141,7 @@ def pair_rows(
     surface_distance = surface_distance_package()
 
     def border_points(mask: np.ndarray) -> np.ndarray:
-        return np.argwhere(mask & ~ndimage.binary_erosion(mask)) * spacing
+        return np.argwhere(mask & ~np.asarray(ndimage.binary_erosion(mask), bool)) * spacing
 
     def kdtree() -> tuple[np.ndarray, np.ndarray]:
         pa, pb = border_points(a), border_points(b)

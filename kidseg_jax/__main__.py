@@ -43,8 +43,8 @@ def run_verb(
     import tyro
 
     try:
-        given = tyro.cli(arguments, args=argv, prog=prog, default=default)  # pyright: ignore[reportArgumentType]
-        return run(given)
+        given = tyro.cli(arguments, args=argv, prog=prog, default=default)
+        return run(given)  # pyright: ignore[reportArgumentType]
     except (ValueError, OSError) as error:
         print(f"kidseg_jax: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

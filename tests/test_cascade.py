@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from kidseg_jax.config import CohortConfig, NetConfig
-from kidseg_jax.imaging.cohort import Kidney, kidney_labels, kidneys_of
+from kidseg_jax.imaging.cohort import Kidney, Side, kidney_labels, kidneys_of
 from kidseg_jax.imaging.phantom import make_case
 from kidseg_jax.imaging.structures import N_CLASSES
-from kidseg_jax.imaging.volume import Geometry, Volume, canonical
+from kidseg_jax.imaging.volume import Geometry, Labels, Volume, canonical
 from kidseg_jax.network import cascade
 from kidseg_jax.network.cascade import N_COARSE, Models, load_models, predict, save_models
 from kidseg_jax.network.roi import sample_ct, sample_labels
@@ -35,7 +35,7 @@ def case():
 def oracle(monkeypatch, models, case):
     """Networks that answer with the truth: what is left is the cascade's own geometry."""
     ct = canonical(case.ct)
-    alone = {k.side: kidney_labels(case.labels, k) for k in kidneys_of(case)}
+    alone: dict[Side, Labels] = {k.side: kidney_labels(case.labels, k) for k in kidneys_of(case)}
     coarse = coarse_sample(ct, alone, COARSE, 0.0)
     known: dict[int, list[Sample]] = {N_COARSE: [coarse], N_CLASSES: []}
 

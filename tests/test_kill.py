@@ -54,7 +54,7 @@ def result_of(out: Path):
     for k in (1, 2):
         record = json.loads((out / f"stage_{k}" / "metrics.json").read_text())
         metrics.append({key: record[key] for key in ("stage", "train_kidneys", "steps", "test", "labelling")})
-    files = sorted(p for p in out.rglob("*") if p.suffix in (".safetensors", ".nrrd"))
+    files = sorted(p for p in out.rglob("[!.]*") if p.suffix in (".safetensors", ".nrrd"))
     contents = {str(path.relative_to(out)): path.read_bytes() for path in files}
     return metrics, contents, read_ledger(out / "ledger.jsonl").events(LabelEvent)
 
