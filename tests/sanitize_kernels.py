@@ -24,6 +24,7 @@ def build(sanitizer: str, folder: Path) -> Path:
         f"-DKIDSEG_SANITIZE={sanitizer.replace(',', ';')}",
         f"-Dpybind11_DIR={cmakedir}",
         "-DKIDSEG_WERROR=ON",
+        "-DCMAKE_BUILD_TYPE=Debug",  # no link-time optimisation
     ]
     made = folder / "build"
     subprocess.check_call(
