@@ -47,8 +47,8 @@ COLUMNS = (
 
 def recipe(paths: tuple[str, str]) -> tuple[list[tuple[float, float]], float]:
     """(Dice, surface Dice) of the three regions of one pair, as KiTS23 computes them, and its CPU seconds."""
-    import SimpleITK
-    from surface_distance import compute_surface_dice_at_tolerance, compute_surface_distances
+    import SimpleITK  # pyright: ignore[reportMissingImports]
+    from surface_distance import compute_surface_dice_at_tolerance, compute_surface_distances  # pyright: ignore[reportMissingImports]
 
     warnings.simplefilter("ignore")
     began = time.process_time()

@@ -53,7 +53,7 @@ def main() -> int:
 
 
 def label_rows(arguments: argparse.Namespace) -> Iterator[dict]:
-    import cc3d
+    import cc3d  # pyright: ignore[reportMissingImports]
 
     name, labels = label_map(arguments.data)
     mask = (labels > 0).astype(np.uint8)
@@ -135,8 +135,8 @@ def surface_rows(arguments: argparse.Namespace) -> Iterator[dict]:
 def pair_rows(
     name: str, a: np.ndarray, b: np.ndarray, spacing: tuple[float, ...], repeats: int
 ) -> Iterator[dict]:
-    from medpy.metric import binary
-    from pykdtree.kdtree import KDTree
+    from medpy.metric import binary  # pyright: ignore[reportMissingImports]
+    from pykdtree.kdtree import KDTree  # pyright: ignore[reportMissingImports]
 
     surface_distance = surface_distance_package()
 
