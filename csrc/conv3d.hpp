@@ -53,13 +53,11 @@ struct Rows {
 };
 
 using ForwardRow = void (*)(const Tap*, Index n_taps, Index stride, Index width, float* y, Index c_out, int valid);
-using SpreadRow = void (*)(const float* from, Index width, Index channels, float* to, Index stride);
 using GradientRows = void (*)(const Rows&, float* sums, Index first_channel);
 
 // The inner loops of one instruction set, for the wide and the narrow block of output channels.
 struct Inner {
-    int wide, narrow;
-    SpreadRow spread_row;
+    int wide, narrow, max_columns;
     ForwardRow forward_wide, forward_narrow;
     GradientRows gradient_wide, gradient_narrow;
 };
@@ -153,6 +151,15 @@ struct Block {
     return weights;
 }
 
+// A row (x, c) as c rows of `stride` floats, x from 1 on; zero around it.
+inline void spread_row(const float* from, Index width, Index channels, float* to, Index stride) {
+    for (Index c = 0; c < channels; ++c, to += stride) {
+        to[0] = 0.0F;
+        for (Index x = 0; x < width; ++x) to[x + 1] = from[x * channels + c];
+        std::fill(to + width + 1, to + stride, 0.0F);
+    }
+}
+
 inline void forward_slices(const std::vector<Input>& inputs, const std::vector<std::vector<float>>& weights, const Inner& inner,
                            const std::vector<Block>& blocks, const Shape& s, Index first, Index last, float* y, Index c_out,
                            const SliceDone& done) {
@@ -166,8 +173,8 @@ inline void forward_slices(const std::vector<Input>& inputs, const std::vector<s
         Index before = 0;
         for (const Input& input : inputs) {
             for (Index r = 0; r < s.height; ++r)
-                inner.spread_row(input.x + (z * s.height + r) * s.width * input.channels, s.width, input.channels,
-                                 slot(z) + (r * channels + before) * stride, stride);
+                spread_row(input.x + (z * s.height + r) * s.width * input.channels, s.width, input.channels,
+                           slot(z) + (r * channels + before) * stride, stride);
             before += input.channels;
         }
     };

@@ -1,10 +1,6 @@
 // Custom calls of XLA on CPU: unwraps the buffers, shares the work out on XLA's own threads, calls. Holds no GIL.
 #include <pybind11/pybind11.h>
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
 #include <atomic>
 #include <condition_variable>
 #include <exception>
@@ -80,21 +76,6 @@ const xla::Buffer& buffer(const xla::Buffers& buffers, std::int64_t i, std::int6
     if (i >= buffers.size || buffers.at[i]->rank != rank || buffers.at[i]->dtype != xla::float32)
         throw std::invalid_argument("_conv: need a float32 buffer of rank " + std::to_string(rank));
     return *buffers.at[i];
-}
-
-// XLA takes fresh memory for every run of a program: huge pages make the first touch of it some ten times cheaper.
-void advise_huge_pages(const xla::Buffer& b) {
-#if defined(__linux__)
-    constexpr std::uintptr_t page = std::uintptr_t{1} << 21;
-    std::uintptr_t bytes = sizeof(float);
-    for (std::int64_t axis = 0; axis < b.rank; ++axis) bytes *= static_cast<std::uintptr_t>(b.dims[axis]);
-    if (bytes < page / 2) return;
-    const auto first = reinterpret_cast<std::uintptr_t>(b.data) / page * page;
-    const auto last = (reinterpret_cast<std::uintptr_t>(b.data) + bytes + page - 1) / page * page;
-    madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
-#else
-    static_cast<void>(b);
-#endif
 }
 
 const float* read(const xla::Buffer& b) { return static_cast<const float*>(b.data); }
@@ -235,7 +216,6 @@ void region_gradient(const xla::Call* call) {
 template <void (*run)(const xla::Call*)>
 xla::Error* handler(xla::Call* call) {
     if (xla::answered_metadata(call)) return nullptr;
-    for (std::int64_t i = 0; i < call->outputs.size; ++i) advise_huge_pages(*call->outputs.at[i]);
     try {
         run(call);
     } catch (const std::invalid_argument& e) {
