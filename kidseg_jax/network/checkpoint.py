@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from kidseg_jax.imaging.files import written_whole
 
 FORMAT = "kidseg_jax checkpoint 1"
+HEADER = "kidseg_jax"
 Tree = TypeVar("Tree")
 
 
@@ -25,7 +26,8 @@ def save(path: str | os.PathLike[str], tree: Any, about: dict[str, Any]) -> str:
     arrays = {name: np.asarray(leaf) for name, leaf in _named_leaves(tree)}
     digest = _digest(arrays)
     with written_whole(path) as temporary:
-        save_file(arrays, temporary, {"format": FORMAT, "sha256": digest, "about": json.dumps(about)})
+        header = json.dumps({"format": FORMAT, "sha256": digest, "about": json.dumps(about)})
+        save_file(arrays, temporary, {HEADER: header})  # one key: safetensors writes several in any order
     return digest
 
 
@@ -57,7 +59,7 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         raise FileNotFoundError(f"{path}: no such checkpoint")
     try:
         with safe_open(path, framework="numpy") as stream:
-            metadata = stream.metadata() or {}
+            metadata = json.loads((stream.metadata() or {}).get(HEADER, "{}"))
             arrays = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path}: not a whole checkpoint ({error})") from error
