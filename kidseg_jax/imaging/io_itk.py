@@ -1,6 +1,7 @@
 """Voxels and grids through ITK: NIfTI, NRRD and MetaImage."""
 
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,8 @@ import numpy as np
 
 from kidseg_jax.imaging import io_meta, io_nifti, io_nifti_data, io_nrrd
 from kidseg_jax.imaging.io_geometry import Grid, grid_of
+
+_LOADING = threading.Lock()
 
 
 def read_nifti(path: Path, form: io_nifti.Form | None = None) -> tuple[np.ndarray, Grid]:
@@ -67,11 +70,18 @@ def read_meta(path: Path) -> tuple[np.ndarray, Grid]:
 
 
 def quiet_itk() -> Any:
-    """The itk module with its own warnings off: what is wrong with a file is said by this package, once."""
-    import itk
+    """The itk module with its own warnings off: what is wrong with a file is said by this package, once.
 
-    module: Any = itk
-    module.Object.SetGlobalWarningDisplay(False)
+    ITK loads its parts on first use, and two threads that load them at once get half a module: one thread
+    loads all that is used here while the others wait.
+    """
+    with _LOADING:
+        import itk
+
+        module: Any = itk
+        module.Object.SetGlobalWarningDisplay(False)
+        for part in ("ImageFileReader", "PyBuffer"):
+            getattr(module, part)
     return module
 
 
