@@ -16,10 +16,11 @@ from kidseg_jax import kernels
 from kidseg_jax.evaluation import cases
 from kidseg_jax.evaluation.curves import learning_curve, minutes_chart
 from kidseg_jax.evaluation.evidence import read_evidence, write_evidence
-from kidseg_jax.evaluation.pictures import OUTLINES, kidney_slices, png
+from kidseg_jax.evaluation.pictures import OUTLINES, kidney_slices
 from kidseg_jax.evaluation.records import read_run
 from kidseg_jax.evaluation.report import write_report, write_tables
 from kidseg_jax.evaluation.summary import limits, plain_summary
+from kidseg_jax.imaging.preview import png
 from kidseg_jax.imaging.volume import Geometry, Volume
 
 VOID = {"meta", "link", "img", "br"}

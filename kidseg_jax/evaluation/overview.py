@@ -3,8 +3,9 @@
 import numpy as np
 
 from kidseg_jax.evaluation.cases import evidence_of, ranked_tests, spread
-from kidseg_jax.evaluation.pictures import kidney_slices, png
+from kidseg_jax.evaluation.pictures import kidney_slices
 from kidseg_jax.evaluation.records import Run
+from kidseg_jax.imaging.preview import png
 
 TILE = 300
 

@@ -14,9 +14,10 @@ import numpy as np
 from kidseg_jax.evaluation import cases
 from kidseg_jax.evaluation.curves import learning_curve, minutes_chart
 from kidseg_jax.evaluation.grids import Grid, to_html
-from kidseg_jax.evaluation.pictures import OUTLINES, PLANES, kidney_slices, png
+from kidseg_jax.evaluation.pictures import OUTLINES, PLANES, kidney_slices
 from kidseg_jax.evaluation.records import Run
 from kidseg_jax.evaluation.summary import limits, plain_summary
+from kidseg_jax.imaging.preview import png
 
 
 class Drawing(NamedTuple):

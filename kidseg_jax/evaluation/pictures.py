@@ -1,7 +1,5 @@
-"""Pictures without a display: CT slices with the outlines of label maps, as RGB arrays and as PNG files."""
+"""Pictures without a display: CT slices with the outlines of label maps, as RGB arrays."""
 
-import struct
-import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -30,24 +28,6 @@ OUTLINES = (
     Outline("corrected", (0, 229, 255), 1),
 )
 """Drawn in this order, so that a thin line stays visible on a thick one that it follows."""
-
-
-def png(rgb: np.ndarray) -> bytes:
-    """A PNG file of an image uint8 (rows, columns, 3). Raises ValueError for another shape or kind."""
-    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or 0 in rgb.shape:
-        raise ValueError(f"png: need uint8 (rows, columns, 3), got {rgb.dtype} {rgb.shape}")
-    height, width = rgb.shape[:2]
-    rows = np.zeros((height, 1 + 3 * width), np.uint8)
-    rows[:, 1:] = rgb.reshape(height, -1)
-    rows[1:, 1:] -= rgb[:-1].reshape(height - 1, -1)  # filter "up", which packs a smooth CT well
-    rows[1:, 0] = 2
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows.tobytes(), 6)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + body
 
 
 def kidney_slices(evidence: Evidence, *, pixels: int = 360) -> list[np.ndarray]:
