@@ -91,6 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--slices", type=int, default=600)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--endings", nargs="+", choices=("nii", "nii.gz"), default=("nii", "nii.gz"))
     parser.add_argument("--way", choices=WAYS, help="read once and print (used by the script itself)")
     parser.add_argument("--path")
     arguments = parser.parse_args()
@@ -99,7 +100,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         ct = make_ct(arguments.slices)
-        for ending in ("nii", "nii.gz"):
+        for ending in arguments.endings:
             path = Path(folder) / f"ct.{ending}"
             write_volume(path, ct)
             row = {**about(), **measure(path, ct.array.nbytes, arguments.repeats)}
