@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kidseg_jax.imaging import io_meta, io_nifti, io_nifti_write, io_nrrd, io_seg
+from kidseg_jax.imaging import io_meta, io_nifti, io_nifti_labels, io_nifti_write, io_nrrd, io_seg
 from kidseg_jax.imaging.files import written_whole
 from kidseg_jax.imaging.io_geometry import Grid, grid_of
 from kidseg_jax.imaging.volume import Volume
@@ -30,10 +30,7 @@ def read_volume(path: str | Path, *, series: str | None = None, form: io_nifti.F
     """The one 3-D volume of a file or DICOM folder, in LPS; what `read_with_notes` repaired is logged as a
     warning.
     """
-    reading = read_with_notes(path, series=series, form=form)
-    for note in reading.notes:
-        logger.warning("%s: %s", Path(path).name, note)
-    return reading.volume
+    return _noted(Path(path), read_with_notes(path, series=series, form=form))
 
 
 def read_with_notes(
@@ -68,9 +65,17 @@ def read_ct(path: str | Path, *, series: str | None = None, form: io_nifti.Form 
 
 
 def read_labels(path: str | Path, *, form: io_nifti.Form | None = None) -> Volume:
-    """A label map in uint8; ValueError for values that are not whole numbers of 0 to 255."""
+    """A label map in uint8; ValueError for values that are not whole numbers of 0 to 255.
+
+    NIfTI needs no ITK here; what `read_with_notes` repaired is logged as a warning.
+    """
+    path = Path(path)
+    if path.is_file() and ending_of(path) in (".nii", ".nii.gz"):
+        found = io_nifti_labels.read_nifti_labels(path, form)
+        if found is not None:
+            return _noted(path, Reading(Volume(found[0], found[1].geometry), found[1].notes))
     volume = read_volume(path, form=form)
-    return volume.with_array(whole_labels(Path(path).name, volume.array))
+    return volume.with_array(whole_labels(path.name, volume.array))
 
 
 def write_volume(path: str | Path, volume: Volume) -> None:
@@ -138,6 +143,12 @@ def whole_labels(where: str, array: np.ndarray) -> np.ndarray:
     if array.dtype.kind == "f" and not np.array_equal(labels, array):
         raise ValueError(f"{where}: label values must be whole numbers, got fractions")
     return labels
+
+
+def _noted(path: Path, reading: Reading) -> Volume:
+    for note in reading.notes:
+        logger.warning("%s: %s", path.name, note)
+    return reading.volume
 
 
 def _read_file(path: Path, form: io_nifti.Form | None) -> tuple[np.ndarray, Grid]:

@@ -13,6 +13,7 @@ from kidseg_jax.imaging.io_nifti_data import check_length, first_bytes
 Form = Literal["sform", "qform", "pixdim"]
 HEADER_BYTES = 348
 FORM_TOLERANCE_VOXELS = 0.1
+HALF_TURN = 1e-7  # below this 1 - b2 - c2 - d2 is rounding of float32, as the standard's own code has it
 TYPES = {
     2: "u1",
     4: "i2",
@@ -152,8 +153,8 @@ def _affine(where: str, header: Header, form: Form) -> tuple[np.ndarray, np.ndar
         raise ValueError(
             f"{where}: the qform's quaternion must have length at most 1, got ({b:g}, {c:g}, {d:g})"
         )
-    a = max(rest, 0.0) ** 0.5
-    if rest < 0:
+    a = rest**0.5 if rest > HALF_TURN else 0.0
+    if rest <= HALF_TURN:
         b, c, d = (v / (1.0 - rest) ** 0.5 for v in (b, c, d))
     turn = np.array(
         [
