@@ -89,11 +89,14 @@ def evaluate_folders(
         except (ValueError, OSError) as error:
             return str(error)
 
-    first_of = {(ending_of(ours[case]), ending_of(theirs[case])): case for case in reversed(shared)}
-    alone = set(first_of.values())  # ITK loads a format's reader on first use; two threads must not
+    def endings(case: str) -> tuple[str, str]:
+        return ending_of(ours[case]), ending_of(theirs[case])
+
+    by_size = sorted(shared, key=lambda case: ours[case].stat().st_size, reverse=True)
+    alone = set({endings(case): case for case in by_size}.values())  # first use of a reader: one thread only
     found = {case: one(case) for case in sorted(alone)}
     with ThreadPoolExecutor(threads) as pool:
-        rest = [case for case in shared if case not in alone]
+        rest = [case for case in by_size if case not in alone]
         found |= zip(rest, pool.map(one, rest), strict=True)
     records: list[Record] = []
     for case in shared:
