@@ -117,7 +117,6 @@ def test_what_cannot_be_evaluated_is_one_line_and_exit_code_2(folders, tmp_path,
 
 
 def test_compare_prints_three_measures_and_writes_files(folders, capsys):
-    pytest.importorskip("open3d")
     first, second = (str(folders / name / "case_1.npz") for name in ("truth", "truth"))
     out = folders / "compared"
     assert main(["compare", first, second, "--label", "4", "--out", str(out)]) == 0
@@ -130,7 +129,6 @@ def test_compare_prints_three_measures_and_writes_files(folders, capsys):
 
 
 def test_compare_refuses_in_one_line(folders, tmp_path, capsys):
-    pytest.importorskip("open3d")
     good = str(folders / "truth" / "case_0.npz")
     (tmp_path / "text.stl").write_text("no mesh")
     for arguments, words in (

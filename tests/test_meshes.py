@@ -12,6 +12,7 @@ from kidseg_jax.evaluation.meshes import (
     quadrature,
     weighted_percentiles,
 )
+from kidseg_jax.evaluation.metrics import crop_together
 from kidseg_jax.evaluation.surfaces import (
     DistanceTo,
     Surface,
@@ -167,24 +168,67 @@ def test_the_same_surface_has_distance_zero_and_measures_are_symmetric_where_the
     )
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_surfaces_and_distances_agree_with_the_kernels(seed):
+def two_lumps(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two ellipsoids a few millimetres apart on the anisotropic grid, the first with a ball on top."""
     z, y, x = np.indices(ANISOTROPIC.shape) * np.reshape(ANISOTROPIC.spacing_mm, (3, 1, 1, 1))
     rng = np.random.default_rng(seed)
     centre = [
         np.array(ANISOTROPIC.shape) * ANISOTROPIC.spacing_mm / 2 + rng.uniform(-2, 2, 3) for _ in range(2)
     ]
-    masks = [((z - c) / 1.4) ** 2 + (y - b) ** 2 + (x - a) ** 2 < 9.0**2 for c, b, a in centre]
-    masks[0] |= ((z - centre[0][0] - 14) ** 2 + (y - centre[0][1]) ** 2 + (x - centre[0][2]) ** 2) < 16
+    first, second = (((z - c) / 1.4) ** 2 + (y - b) ** 2 + (x - a) ** 2 < 9.0**2 for c, b, a in centre)
+    c, b, a = centre[0]
+    return first | ((z - c - 14) ** 2 + (y - b) ** 2 + (x - a) ** 2 < 16), second
+
+
+def middles_rms(first: Surface, second: Surface) -> float:
+    """What the kernel calls "triangle": the middle of every triangle of both surfaces, weighted by its area."""
+    there = DistanceTo(second).unsigned(first.corners_mm.mean(1))
+    back = DistanceTo(first).unsigned(second.corners_mm.mean(1))
+    areas = np.concatenate([first.areas_mm2, second.areas_mm2])
+    return float(np.sqrt(np.average(np.concatenate([there, back]) ** 2, weights=areas)))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_kernels_definition_gives_the_kernels_number(seed):
+    masks = two_lumps(seed)
     kernel = kernels.surface_distances(masks[0], masks[1], ANISOTROPIC.spacing_mm, "triangle")
     first, second = (surface_of(mask, ANISOTROPIC) for mask in masks)
-    assert first.areas_mm2.sum() == pytest.approx(kernel.a_weights.sum(), rel=2e-3)
-    centroids = [surface.corners_mm.mean(1) for surface in (first, second)]
-    there, back = DistanceTo(second).unsigned(centroids[0]), DistanceTo(first).unsigned(centroids[1])
+    assert first.areas_mm2.sum() == pytest.approx(kernel.a_weights.sum(), rel=1e-6)
+    assert middles_rms(first, second) == pytest.approx(kernel.rms_mm(), abs=1e-3)
+    there = DistanceTo(second).unsigned(first.corners_mm.mean(1))
+    back = DistanceTo(first).unsigned(second.corners_mm.mean(1))
     assert there.max() == pytest.approx(kernel.a_to_b_mm.max(), abs=1e-3)
     assert back.max() == pytest.approx(kernel.b_to_a_mm.max(), abs=1e-3)
-    rms = by_mode(first, second)["area_symmetric"].rms_mm
-    assert rms == pytest.approx(kernel.rms_mm(), rel=1e-2)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_over_the_area_is_what_ever_smaller_triangles_of_the_kernels_definition_tend_to(seed):
+    first, second = (surface_of(mask, ANISOTROPIC) for mask in two_lumps(seed))
+    coarse, fine = middles_rms(first, second), middles_rms(refined(first, 0.3), refined(second, 0.3))
+    found = by_mode(first, second)["area_symmetric"].rms_mm
+    assert found == pytest.approx(fine, abs=1e-3)
+    assert abs(found - fine) < abs(coarse - fine)
+
+
+@pytest.mark.parametrize("kidney", ["case_00018_kidney-1", "case_00061_kidney-2"])
+def test_two_annotators_surfaces_agree_with_the_kernels(shared_data, kidney):
+    from kidseg_jax.imaging.io import read_labels
+
+    maps = [read_labels(shared_data / f"kits23_annotators/{kidney}_annotator-{i}.nii.gz") for i in (1, 2)]
+    masks = [np.pad(part, 1) for part in crop_together(*(one.array > 0 for one in maps))]
+    spacing_mm = maps[0].spacing_mm
+    kernel = kernels.surface_distances(masks[0], masks[1], spacing_mm, "triangle").rms_mm()
+    first, second = (surface_of(mask, Geometry(mask.shape, spacing_mm)) for mask in masks)
+    assert middles_rms(first, second) == pytest.approx(kernel, abs=1e-3)
+
+
+@pytest.mark.parametrize("step", [(2, 0, 0), (0, 3, 0), (0, 0, 4), (1, 2, 3)])
+def test_shifted_label_boxes_have_the_kernels_distances(step):
+    lo, hi = np.array([5, 6, 7]), np.array([20, 30, 40])
+    masks = [box_labels(ANISOTROPIC, lo, hi), box_labels(ANISOTROPIC, lo + step, hi + np.array(step))]
+    kernel = kernels.surface_distances(masks[0], masks[1], ANISOTROPIC.spacing_mm, "triangle").rms_mm()
+    first, second = (surface_of(mask, ANISOTROPIC) for mask in masks)
+    assert middles_rms(first, second) == pytest.approx(kernel, abs=1e-3)
 
 
 def test_sampled_points_equal_brute_force_and_follow_the_seed():

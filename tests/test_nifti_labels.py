@@ -89,7 +89,8 @@ def test_scaled_maps_are_scaled(tmp_path):
 def test_a_grid_turned_by_half_a_turn_comes_back_from_its_quaternion(tmp_path):
     turned = ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0))  # 1 - b2 - c2 - d2 is rounding here
     for signs in ((1, 1, 1), (1, 1, -1), (1, -1, 1), (-1, 1, 1), (-1, -1, -1)):
-        direction = tuple(tuple(s * v for s, v in zip(signs, row, strict=True)) for row in turned)
+        x, y, z = (np.array(row) * signs for row in turned)
+        direction = (tuple(x.tolist()), tuple(y.tolist()), tuple(z.tolist()))
         geometry = Geometry((512, 512, 121), (0.86, 0.86, 2.5), (1.0, 2.0, 3.0), direction)
         path = tmp_path / "map.nii.gz"
         write_volume(path, Volume(np.zeros(geometry.shape, np.uint8), geometry))

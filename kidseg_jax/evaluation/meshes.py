@@ -138,7 +138,10 @@ def draw_places(
 
 
 def quadrature(surface: Surface) -> tuple[np.ndarray, np.ndarray]:
-    """Places (n, 3) in mm and areas (n,) in mm2: the middles of edges, which integrate squares exactly."""
+    """Places (n, 3) in mm and areas (n,) in mm2: the middles of edges, which integrate squares exactly.
+
+    `kernels.surface_distances` with "triangle" takes the middle of each triangle instead: up to 1.5 % less.
+    """
     n = len(surface.vertices_mm)
     edges = np.sort(np.concatenate([surface.triangles[:, [i, (i + 1) % 3]] for i in range(3)]), axis=1)
     keys, inverse = np.unique(edges[:, 0] * n + edges[:, 1], return_inverse=True)

@@ -5,8 +5,8 @@ moving it.
 import gzip
 import math
 import zlib
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -37,12 +37,12 @@ def read_nifti_labels(path: Path, form: io_nifti.Form | None = None) -> tuple[np
     return None if labels is None else (labels.reshape(header.sizes[::-1]), grid)
 
 
-def _labels_of(stream: BinaryIO, dtype: np.dtype, n: int) -> np.ndarray | None:
+def _labels_of(stream: BufferedIOBase, dtype: np.dtype, n: int) -> np.ndarray | None:
     """The next n voxels as uint8 (n,), the stream read to its end; None where they are no whole labels."""
     labels = np.zeros(n, np.uint8)
     block = np.empty(BLOCK_BYTES, np.uint8)
     at, step = 0, BLOCK_BYTES // dtype.itemsize
-    while filled := _fill(stream, memoryview(block)):
+    while filled := _fill(stream, block.data):
         stored = block[: min(step, n - at) * dtype.itemsize].view(dtype)
         if filled < stored.nbytes:
             return None
@@ -57,9 +57,9 @@ def _labels_of(stream: BinaryIO, dtype: np.dtype, n: int) -> np.ndarray | None:
     return labels if at == n else None
 
 
-def _fill(stream: BinaryIO, block: memoryview) -> int:
+def _fill(stream: BufferedIOBase, block: memoryview) -> int:
     """Read until the block is full or the stream ends; how many bytes were read."""
     filled = 0
-    while filled < len(block) and (got := stream.readinto(block[filled:])):  # pyright: ignore[reportAttributeAccessIssue]
+    while filled < len(block) and (got := stream.readinto(block[filled:])):
         filled += got
     return filled
