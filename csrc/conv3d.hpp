@@ -53,11 +53,13 @@ struct Rows {
 };
 
 using ForwardRow = void (*)(const Tap*, Index n_taps, Index stride, Index width, float* y, Index c_out, int valid);
+using SpreadRow = void (*)(const float* from, Index width, Index channels, float* to, Index stride);
 using GradientRows = void (*)(const Rows&, float* sums, Index first_channel);
 
 // The inner loops of one instruction set, for the wide and the narrow block of output channels.
 struct Inner {
-    int wide, narrow, max_columns;
+    int wide, narrow;
+    SpreadRow spread_row;
     ForwardRow forward_wide, forward_narrow;
     GradientRows gradient_wide, gradient_narrow;
 };
@@ -124,10 +126,10 @@ struct Block {
     int lanes, valid;
 };
 
-[[nodiscard]] inline std::vector<Block> channel_blocks(const Inner& inner, Index c_out) {
+[[nodiscard]] inline std::vector<Block> channel_blocks(int wide, int narrow, Index c_out) {
     std::vector<Block> blocks;
     for (Index c = 0; c < c_out;) {
-        const int lanes = c_out - c > inner.narrow ? inner.wide : inner.narrow;
+        const int lanes = c_out - c > narrow ? wide : narrow;
         blocks.push_back({c, lanes, static_cast<int>(std::min<Index>(lanes, c_out - c))});
         c += lanes;
     }
@@ -151,15 +153,6 @@ struct Block {
     return weights;
 }
 
-// A row (x, c) as c rows of `stride` floats, x from 1 on; zero around it.
-inline void spread_row(const float* from, Index width, Index channels, float* to, Index stride) {
-    for (Index c = 0; c < channels; ++c, to += stride) {
-        to[0] = 0.0F;
-        for (Index x = 0; x < width; ++x) to[x + 1] = from[x * channels + c];
-        std::fill(to + width + 1, to + stride, 0.0F);
-    }
-}
-
 inline void forward_slices(const std::vector<Input>& inputs, const std::vector<std::vector<float>>& weights, const Inner& inner,
                            const std::vector<Block>& blocks, const Shape& s, Index first, Index last, float* y, Index c_out,
                            const SliceDone& done) {
@@ -173,8 +166,8 @@ inline void forward_slices(const std::vector<Input>& inputs, const std::vector<s
         Index before = 0;
         for (const Input& input : inputs) {
             for (Index r = 0; r < s.height; ++r)
-                spread_row(input.x + (z * s.height + r) * s.width * input.channels, s.width, input.channels,
-                           slot(z) + (r * channels + before) * stride, stride);
+                inner.spread_row(input.x + (z * s.height + r) * s.width * input.channels, s.width, input.channels,
+                                 slot(z) + (r * channels + before) * stride, stride);
             before += input.channels;
         }
     };
@@ -219,7 +212,7 @@ inline void forward(const std::vector<Input>& inputs, const Shape& s, float* y, 
                     bool adjoint = false, Isa isa = Isa::best, const SliceDone& done = {}) {
     if (s.slices() * s.plane() * c_out == 0) return;
     const detail::Inner inner = detail::inner_loops(isa);
-    const auto blocks = detail::channel_blocks(inner, c_out);
+    const auto blocks = detail::channel_blocks(inner.wide, inner.narrow, c_out);
     std::vector<std::vector<float>> weights;
     for (const Input& input : inputs) weights.push_back(detail::packed(input, c_out, blocks, adjoint));
     const Index n = s.slices(), tasks = std::min<Index>(n, std::max<Index>(8, n / 16));
@@ -271,7 +264,7 @@ inline void kernel_gradient(const float* x, Index c_in, const float* g, Index c_
     }
     std::fill_n(kernel, size, 0.0F);
     if (s.slices() * s.plane() * size == 0) return;
-    const auto blocks = detail::channel_blocks(inner, c_out);
+    const auto blocks = detail::channel_blocks(inner.wide, inner.narrow, c_out);
     const Index n = s.slices(), tasks = std::min<Index>(n, c_in * c_out > 1024 ? 16 : 32);
     std::vector<float> sums(static_cast<std::size_t>(tasks * size));
     parallel(tasks, [&](Index i) {

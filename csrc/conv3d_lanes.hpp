@@ -122,9 +122,53 @@ void gradient_rows(const Rows& r, float* sums, Index c0) {
     }
 }
 
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define KIDSEG_SHUFFLE 1
+#endif
+#endif
+
+#if defined(KIDSEG_SHUFFLE)
+// Eight pixels of eight channels, `channels` floats apart, as eight rows `stride` floats apart.
+KIDSEG_INLINE void transpose_8x8(const float* from, Index channels, float* to, Index stride) {
+    Lanes<8> r[8], t[8], s[8];
+    for (int i = 0; i < 8; ++i) load<8>(r[i], from + i * channels);
+    for (int i = 0; i < 8; i += 2) {
+        t[i] = __builtin_shufflevector(r[i], r[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+        t[i + 1] = __builtin_shufflevector(r[i], r[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+    }
+    for (int i = 0; i < 8; i += 4)
+        for (int k = 0; k < 2; ++k) {
+            s[i + 2 * k] = __builtin_shufflevector(t[i + k], t[i + 2 + k], 0, 1, 8, 9, 4, 5, 12, 13);
+            s[i + 2 * k + 1] = __builtin_shufflevector(t[i + k], t[i + 2 + k], 2, 3, 10, 11, 6, 7, 14, 15);
+        }
+    for (int i = 0; i < 4; ++i) {
+        store<8>(to + i * stride, __builtin_shufflevector(s[i], s[i + 4], 0, 1, 2, 3, 8, 9, 10, 11), 8);
+        store<8>(to + (i + 4) * stride, __builtin_shufflevector(s[i], s[i + 4], 4, 5, 6, 7, 12, 13, 14, 15), 8);
+    }
+}
+#endif
+
+// A row (x, c) as c rows of `stride` floats, x from 1 on; zero around it.
+inline void spread_row(const float* from, Index width, Index channels, float* to, Index stride) {
+    Index done_x = 0, done_c = 0;
+#if defined(KIDSEG_SHUFFLE)
+    done_x = width / 8 * 8;
+    done_c = channels / 8 * 8;
+    for (Index c = 0; c < done_c; c += 8)
+        for (Index x = 0; x < done_x; x += 8) transpose_8x8(from + x * channels + c, channels, to + c * stride + x + 1, stride);
+#endif
+    for (Index c = 0; c < channels; ++c, to += stride) {
+        to[0] = 0.0F;
+        for (Index x = c < done_c ? done_x : 0; x < width; ++x) to[x + 1] = from[x * channels + c];
+        std::fill(to + width + 1, to + stride, 0.0F);
+    }
+}
+
+#undef KIDSEG_SHUFFLE
 #undef KIDSEG_INLINE
 
 [[nodiscard]] inline Inner inner() {
     constexpr int narrow = lanes < 8 ? lanes : 8;
-    return {lanes, narrow, max_columns, forward_row<lanes>, forward_row<narrow>, gradient_rows<lanes>, gradient_rows<narrow>};
+    return {lanes, narrow, spread_row, forward_row<lanes>, forward_row<narrow>, gradient_rows<lanes>, gradient_rows<narrow>};
 }

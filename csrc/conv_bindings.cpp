@@ -9,6 +9,7 @@
 
 #include "loss.hpp"
 #include "norm.hpp"
+#include "pointwise.hpp"
 #include "xla_ffi.hpp"
 
 namespace py = pybind11;
@@ -184,6 +185,43 @@ void kernel_gradient(const xla::Call* call) {
     conv::kernel_gradient(read(x), x.dims[4], read(g), g.dims[4], voxels(x), write(k), on_xla_threads(call), isa());
 }
 
+// x -> every voxel as a block.
+void upsample(const xla::Call* call) {
+    const xla::Buffer &x = buffer(call->inputs, 0, 5), &y = buffer(call->outputs, 0, 5);
+    conv::upsample(voxels(x), x.dims[4], block_side(y, x), read(x), write(y), on_xla_threads(call), isa());
+}
+
+// g -> the sum over each block.
+void upsample_gradient(const xla::Call* call) {
+    const xla::Buffer &g = buffer(call->inputs, 0, 5), &dx = buffer(call->outputs, 0, 5);
+    conv::upsample_gradient(voxels(dx), dx.dims[4], block_side(g, dx), read(g), write(dx), on_xla_threads(call), isa());
+}
+
+Index count(const xla::Buffer& b) { return voxels(b).slices() * voxels(b).plane(); }
+
+// (x, w) or (x, w, bias) -> x w + bias for each voxel.
+void linear(const xla::Call* call) {
+    const xla::Buffer &x = buffer(call->inputs, 0, 5), &w = buffer(call->inputs, 1, 2), &y = buffer(call->outputs, 0, 5);
+    const float* bias = nullptr;
+    if (call->inputs.size > 2) {
+        const xla::Buffer& b = buffer(call->inputs, 2, 1);
+        require(b.dims[0] == y.dims[4]);
+        bias = read(b);
+    }
+    require_like(x, y);
+    require(w.dims[0] == x.dims[4] && w.dims[1] == y.dims[4]);
+    conv::linear(read(x), count(x), x.dims[4], read(w), bias, y.dims[4], write(y), on_xla_threads(call), isa());
+}
+
+// (x, g) -> the gradients in w and the bias.
+void linear_gradient(const xla::Call* call) {
+    const xla::Buffer &x = buffer(call->inputs, 0, 5), &g = buffer(call->inputs, 1, 5);
+    const xla::Buffer &dw = buffer(call->outputs, 0, 2), &db = buffer(call->outputs, 1, 1);
+    require_like(x, g);
+    require(dw.dims[0] == x.dims[4] && dw.dims[1] == g.dims[4] && db.dims[0] == g.dims[4]);
+    conv::linear_gradient(read(x), count(x), x.dims[4], read(g), g.dims[4], write(dw), write(db), on_xla_threads(call), isa());
+}
+
 const std::int32_t* read_labels(const xla::Buffers& buffers, std::int64_t i, const xla::Buffer& logits) {
     require(i < buffers.size && buffers.at[i]->rank == 4 && buffers.at[i]->dtype == xla::int32);
     require_like(*buffers.at[i], logits);
@@ -244,6 +282,10 @@ PYBIND11_MODULE(_conv, m) {
         targets["kidseg_norm_gradient"] = capsule<norm_gradient>();
         targets["kidseg_max_pool"] = capsule<max_pool>();
         targets["kidseg_max_pool_gradient"] = capsule<max_pool_gradient>();
+        targets["kidseg_upsample"] = capsule<upsample>();
+        targets["kidseg_upsample_gradient"] = capsule<upsample_gradient>();
+        targets["kidseg_linear"] = capsule<linear>();
+        targets["kidseg_linear_gradient"] = capsule<linear_gradient>();
         targets["kidseg_region_sums_1"] = capsule<region_sums<false>>();
         targets["kidseg_region_sums_2"] = capsule<region_sums<true>>();
         targets["kidseg_region_gradient_1"] = capsule<region_gradient<false>>();

@@ -7,7 +7,7 @@ import pytest
 
 from kidseg_jax.network import native
 from kidseg_jax.network.conv3d import Form
-from kidseg_jax.network.layers import conv_block, max_pool
+from kidseg_jax.network.layers import conv_block, linear, max_pool, upsample
 from kidseg_jax.network.losses import segmentation_loss
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="kidseg_jax._conv is not built")
@@ -88,6 +88,41 @@ def test_max_pool_gives_the_gradient_to_the_first_of_equals():
     assert np.array_equal(dx.reshape(8, 3).sum(1), [3, 0, 0, 0, 0, 0, 0, 0])
 
 
+@pytest.mark.parametrize("isa", native.INSTRUCTION_SETS)
+@pytest.mark.parametrize(("n", "shape"), [(2, (2, 3, 2, 5, 8)), (3, (1, 1, 4, 3, 5)), (2, (1, 2, 1, 1, 1))])
+def test_upsample_agrees_with_plain_jax(n, shape, isa, settings):
+    native.set_instruction_set(isa)
+    b, d, h, w, c = shape
+    x, g = normal(n, shape, (b, d * n, h * n, w * n, c))
+    y, back = jax.vjp(lambda x: upsample(x, n, "native"), x)
+    repeated = np.asarray(x).repeat(n, 1).repeat(n, 2).repeat(n, 3)
+    assert np.array_equal(y, repeated) and np.array_equal(upsample(x, n, "fold"), repeated)
+    assert_close(back(g)[0], np.asarray(g).reshape(b, d, n, h, n, w, n, c).sum((2, 4, 6)))
+
+
+LINEARS = [
+    ((2, 3, 5, 7), 8, 6),
+    ((1, 1, 1, 1), 3, 1),
+    ((1, 1, 1, 3), 1, 7),
+    ((1, 13, 17, 11), 24, 8),
+    ((1, 2, 3, 5), 5, 41),
+]
+
+
+@pytest.mark.parametrize("isa", native.INSTRUCTION_SETS)
+@pytest.mark.parametrize(("shape", "c_in", "c_out"), LINEARS)
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_linear_agrees_with_plain_jax(shape, c_in, c_out, has_bias, isa, settings):
+    native.set_instruction_set(isa)
+    x, w, bias, g = normal(c_in, (*shape, c_in), (c_in, c_out), (c_out,), (*shape, c_out))
+
+    def value_and_gradients(form: Form):
+        y, back = jax.vjp(lambda x, w, b: linear(x, w, b, form), x, w, bias if has_bias else None)
+        return y, back(g)
+
+    assert_close(value_and_gradients("native"), value_and_gradients("fold"))
+
+
 @pytest.mark.parametrize("power", [1, 2])
 @pytest.mark.parametrize("weights", [(), (1.0, 10.0, 7.0)])
 @pytest.mark.parametrize("spread", [1.0, 100.0])
@@ -108,6 +143,10 @@ def test_threads_do_not_change_bits(settings):
         native.set_threads(threads)
         block = block_and_gradients((8, 8), 8, (2, 5, 6, 10), "native")
         loss = jax.value_and_grad(segmentation_loss)(block[0], labels, (1.0,) * 8, 2, "native")
-        runs.append(jax.tree.leaves((block, loss)))
+        up = jax.vjp(lambda x: upsample(x, 3, "native"), block[0])
+        long = block[0].reshape(1, 1, 1, -1, 2)
+        mapped = jax.vjp(lambda x, w, b: linear(x, w, b, "native"), long, jnp.ones((2, 5)), jnp.ones(5))
+        gradients = up[1](up[0]), mapped[1](mapped[0])
+        runs.append(jax.tree.leaves((block, loss, up[0], mapped[0], gradients)))
     for run in runs[1:]:
         assert all(np.array_equal(a, b) for a, b in zip(run, runs[0], strict=True))

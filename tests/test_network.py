@@ -8,9 +8,10 @@ import pytest
 from kidseg_jax.config import PRESETS, NetConfig, TrainConfig
 from kidseg_jax.network import checkpoint
 from kidseg_jax.network.augment import random_patch, to_window
+from kidseg_jax.network.layers import max_pool, upsample
 from kidseg_jax.network.losses import cross_entropy, dice_loss, segmentation_loss
 from kidseg_jax.network.training import Sample, n_steps, order_of_samples, start, train
-from kidseg_jax.network.unet import make_unet, max_pool, upsample
+from kidseg_jax.network.unet import make_unet
 
 SMALL = NetConfig(features=(4, 8), patch=(8, 8, 12), spacing_mm=4.0)
 

@@ -23,7 +23,7 @@ def conv_block(
     """
     form = form or best_form()
     dtype = inputs[0].dtype
-    if form == "native" and dtype == jnp.float32 and native.available():
+    if _is_native(form, inputs[0]):
         return native.block(tuple(inputs), tuple(kernels), scale, bias)
     y = conv3d_sum(inputs, kernels, form).astype(jnp.float32)
     mean = y.mean((1, 2, 3), keepdims=True)
@@ -37,8 +37,29 @@ def max_pool(x: jax.Array, n: int, form: Form | None = None) -> jax.Array:
 
     Where voxels tie, native gives the gradient to the first and the other forms share it.
     """
-    if (form or best_form()) == "native" and x.dtype == jnp.float32 and native.available():
+    if _is_native(form, x):
         return native.max_pool(x, n)
     for axis in (1, 2, 3):
         x = x.reshape(*x.shape[:axis], x.shape[axis] // n, n, *x.shape[axis + 1 :]).max(axis + 1)
     return x
+
+
+def upsample(x: jax.Array, n: int, form: Form | None = None) -> jax.Array:
+    """Each voxel repeated n times along z, y and x; its gradient is a plain block sum."""
+    if _is_native(form, x):
+        return native.upsample(x, n)
+    b, d, h, w, c = x.shape
+    wide = jnp.broadcast_to(x[:, :, None, :, None, :, None], (b, d, n, h, n, w, n, c))
+    return wide.reshape(b, d * n, h * n, w * n, c)
+
+
+def linear(x: jax.Array, w: jax.Array, bias: jax.Array | None = None, form: Form | None = None) -> jax.Array:
+    """A linear map of each voxel's channels: (b, z, y, x, c_in), (c_in, c), (c,) -> (b, z, y, x, c)."""
+    if _is_native(form, x):
+        return native.linear(x, w, bias)
+    y = x @ w
+    return y if bias is None else y + bias
+
+
+def _is_native(form: Form | None, x: jax.Array) -> bool:
+    return (form or best_form()) == "native" and x.dtype == jnp.float32 and native.available()

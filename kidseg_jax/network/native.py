@@ -145,3 +145,41 @@ def _region_sums_backward(power: int, residuals: Arrays, g: jax.Array) -> tuple[
 
 
 _region_sums.defvjp(_region_sums_forward, _region_sums_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _upsample(x: jax.Array, n: int) -> Any:
+    b, d, h, w, c = x.shape
+    return _call("kidseg_upsample", _float32(b, d * n, h * n, w * n, c), x)
+
+
+def _upsample_backward(n: int, shape: tuple[int, ...], g: jax.Array) -> Arrays:
+    return (_call("kidseg_upsample_gradient", _float32(*shape), g),)
+
+
+_upsample.defvjp(lambda x, n: (_upsample(x, n), x.shape), _upsample_backward)
+
+
+def upsample(x: jax.Array, n: int) -> jax.Array:
+    """Each voxel repeated n times along z, y and x."""
+    return _upsample(x, n)
+
+
+@jax.custom_vjp
+def linear(x: jax.Array, w: jax.Array, bias: jax.Array | None) -> jax.Array:
+    """Each voxel's channels (c_in,) times w (c_in, c), plus bias (c,) if there is one."""
+    inputs = (x, w) if bias is None else (x, w, bias)
+    return _call("kidseg_linear", _float32(*x.shape[:4], w.shape[1]), *inputs)
+
+
+def _linear_forward(x: jax.Array, w: jax.Array, bias: jax.Array | None) -> tuple[jax.Array, Any]:
+    return linear(x, w, bias), (x, w, bias)
+
+
+def _linear_backward(residuals: Any, g: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    x, w, bias = residuals
+    dw, db = _call("kidseg_linear_gradient", (_float32(*w.shape), _float32(w.shape[1])), x, g)
+    return _call("kidseg_linear", _float32(*x.shape), g, w.T), dw, None if bias is None else db
+
+
+linear.defvjp(_linear_forward, _linear_backward)

@@ -12,6 +12,7 @@ from optax.contrib import MuonDimensionNumbers, muon
 from kidseg_jax.config import NetConfig, TrainConfig
 from kidseg_jax.network.augment import random_patch
 from kidseg_jax.network.losses import segmentation_loss
+from kidseg_jax.network.runtime import keep_freed_memory
 from kidseg_jax.network.unet import Params, make_unet
 
 
@@ -127,6 +128,7 @@ def train(
     """
     if not samples:
         raise ValueError("train: need at least one labelled kidney, got none")
+    keep_freed_memory()
     key = jax.random.key(seed)
     order = order_of_samples(len(samples), total * batch, seed)
     on_device = [(jnp.asarray(s.ct), jnp.asarray(s.labels)) for s in samples]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from kidseg_jax.config import NetConfig
-from kidseg_jax.network.layers import conv_block, max_pool
+from kidseg_jax.network.layers import conv_block, linear, max_pool, upsample
 
 Params = nnx.State
 Apply = Callable[[Params, jax.Array], jax.Array]
@@ -71,15 +71,9 @@ class UNet(nnx.Module):
             skips.append(x)
         for level in reversed(range(len(self.decoder))):
             first, second = self.decoder[level]
-            x = second(first(upsample(self.reduce[level](x), self.pool), skips[level]))
-        return self.head(x.astype(jnp.float32))
-
-
-def upsample(x: jax.Array, n: int) -> jax.Array:
-    """Each voxel repeated n times along z, y and x: its gradient is a plain block sum."""
-    b, d, h, w, c = x.shape
-    wide = jnp.broadcast_to(x[:, :, None, :, None, :, None], (b, d, n, h, n, w, n, c))
-    return wide.reshape(b, d * n, h * n, w * n, c)
+            narrow = linear(x, self.reduce[level].kernel[...].astype(self.dtype))
+            x = second(first(upsample(narrow, self.pool), skips[level]))
+        return linear(x.astype(jnp.float32), self.head.kernel[...], self.head.bias[...])
 
 
 def make_unet(config: NetConfig, n_classes: int, seed: int) -> tuple[Apply, Params]:
