@@ -49,15 +49,24 @@ private:
     std::vector<Word> words_;
 };
 
-// visit(z, y, x) for every set bit in scan order.
+// visit(z, y, x) for every set bit of plane z, and of the grid, in scan order.
+template <class Visit>
+void for_each_bit_in(const BitGrid& bits, Index z, Visit&& visit) {
+    for (Index y = 0; y < bits.shape()[1]; ++y) {
+        const Word* row = bits.row(z, y);
+        for (Index w = 0; w < bits.words_per_row(); ++w)
+            for (Word word = row[w]; word != 0; word &= word - 1) visit(z, y, 64 * w + __builtin_ctzll(word));
+    }
+}
 template <class Visit>
 void for_each_bit(const BitGrid& bits, Visit&& visit) {
-    for (Index z = 0; z < bits.shape()[0]; ++z)
-        for (Index y = 0; y < bits.shape()[1]; ++y) {
-            const Word* row = bits.row(z, y);
-            for (Index w = 0; w < bits.words_per_row(); ++w)
-                for (Word word = row[w]; word != 0; word &= word - 1) visit(z, y, 64 * w + __builtin_ctzll(word));
-        }
+    for (Index z = 0; z < bits.shape()[0]; ++z) for_each_bit_in(bits, z, visit);
+}
+
+[[nodiscard]] inline std::size_t count_bits(const BitGrid& bits) {
+    std::size_t n = 0;
+    for_each_bit(bits, [&](Index, Index, Index) { ++n; });
+    return n;
 }
 
 // Bit x of the result is bit x - 1 of the row (carried from the word before); and the other way for `shifted_down`.

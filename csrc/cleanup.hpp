@@ -30,8 +30,7 @@ template <class T>
     return keep;
 }
 
-template <class T>
-[[nodiscard]] std::vector<std::uint8_t> at_least(const Components<T>& components, Index min_voxels) {
+[[nodiscard]] inline std::vector<std::uint8_t> at_least(const ComponentRuns& components, Index min_voxels) {
     const auto counts = components.voxel_counts();
     std::vector<std::uint8_t> keep(counts.size());
     std::transform(counts.begin(), counts.end(), keep.begin(), [&](Index count) { return count >= min_voxels; });

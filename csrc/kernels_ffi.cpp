@@ -107,12 +107,13 @@ ffi::Error component_stats(Buffer labels, Ints label, Ints voxels, Ints lo, Ints
             const Components<T> found(grid_of<const T>(labels), static_cast<int>(connectivity), runs_of(labels, false),
                                       static_cast<int>(threads));
             const auto stats = found.stats();
+            const auto labels_of = found.source_labels();
             const auto capacity = static_cast<std::size_t>(label->dimensions()[0]);
             const auto clear = [](auto& result) { std::fill_n(result->typed_data(), result->element_count(), 0); };
             clear(label), clear(voxels), clear(lo), clear(hi), clear(centroid);
             for (std::size_t i = 0; i < std::min(capacity, stats.size()); ++i) {
                 const auto& s = stats[i];
-                label->typed_data()[i] = labels.element_type() == ffi::PRED ? 1 : static_cast<std::int32_t>(s.label);
+                label->typed_data()[i] = labels.element_type() == ffi::PRED ? 1 : static_cast<std::int32_t>(labels_of[i]);
                 voxels->typed_data()[i] = static_cast<std::int32_t>(s.voxels);
                 for (std::size_t a = 0; a < 3; ++a) {
                     lo->typed_data()[3 * i + a] = static_cast<std::int32_t>(s.box.lo[a]);

@@ -10,12 +10,41 @@
 #include <vector>
 
 #include "bit_grid.hpp"
-#include "bvh.hpp"
+#include "cell_tree.hpp"
 #include "marching.hpp"
 #include "near_rows.hpp"
-#include "threads.hpp"
 
 namespace kidseg {
+
+[[nodiscard]] inline double squared_distance(const Point& p, const Point& q) {
+    const double dz = p[0] - q[0], dy = p[1] - q[1], dx = p[2] - q[2];
+    return dz * dz + dy * dy + dx * dx;
+}
+
+// Ericson 2005, "Real-time collision detection", 5.1.5.
+[[nodiscard]] inline double squared_distance(const Point& p, const Triangle& t) {
+    const auto sub = [](const Point& a, const Point& b) { return Point{a[0] - b[0], a[1] - b[1], a[2] - b[2]}; };
+    const auto dot = [](const Point& a, const Point& b) { return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]; };
+    const auto along = [](const Point& a, const Point& d, double s) { return Point{a[0] + s * d[0], a[1] + s * d[1], a[2] + s * d[2]}; };
+    const Point ab = sub(t[1], t[0]), ac = sub(t[2], t[0]), ap = sub(p, t[0]);
+    const double d1 = dot(ab, ap), d2 = dot(ac, ap);
+    if (d1 <= 0 && d2 <= 0) return squared_distance(p, t[0]);
+    const Point bp = sub(p, t[1]);
+    const double d3 = dot(ab, bp), d4 = dot(ac, bp);
+    if (d3 >= 0 && d4 <= d3) return squared_distance(p, t[1]);
+    const double vc = d1 * d4 - d3 * d2;
+    if (vc <= 0 && d1 >= 0 && d3 <= 0) return squared_distance(p, along(t[0], ab, d1 / (d1 - d3)));
+    const Point cp = sub(p, t[2]);
+    const double d5 = dot(ab, cp), d6 = dot(ac, cp);
+    if (d6 >= 0 && d5 <= d6) return squared_distance(p, t[2]);
+    const double vb = d5 * d2 - d1 * d6;
+    if (vb <= 0 && d2 >= 0 && d6 <= 0) return squared_distance(p, along(t[0], ac, d2 / (d2 - d6)));
+    const double va = d3 * d6 - d5 * d4;
+    if (va <= 0 && d4 - d3 >= 0 && d5 - d6 >= 0)
+        return squared_distance(p, along(t[1], sub(t[2], t[1]), (d4 - d3) / ((d4 - d3) + (d5 - d6))));
+    const double scale = 1 / (va + vb + vc);
+    return squared_distance(p, along(along(t[0], ab, vb * scale), ac, vc * scale));
+}
 
 // The surface of a mask cell by cell; triangles are in mm from the first corner of their cell.
 class CellMesh {
@@ -57,62 +86,68 @@ struct CellPoint {
     Point at;
 };
 
-// Distance in mm of each point to the nearest triangle of `to`; infinity where there is none.
-[[nodiscard]] inline std::vector<double> nearest_triangles(const std::vector<CellPoint>& from, const CellMesh& to, int threads) {
-    constexpr std::size_t chunk = 1024;
-    const Spacing& spacing = to.spacing();
-    const NearRows near = near_rows(spacing, 6, 1);
-    const Index3 n = to.cells().shape();
-    const Index words = to.cells().words_per_row();
-    std::optional<Bvh<Triangle>> tree;
-    std::once_flag planted;
-    const auto far = [&](const CellPoint& p, double bound) {
-        std::call_once(planted, [&] { tree.emplace(to.triangles()); });
-        Point at = p.at;
-        for (std::size_t a = 0; a < 3; ++a) at[a] += static_cast<double>(p.cell[a]) * spacing[a];
-        return tree->nearest(at, bound);
-    };
-    // Squared distance along one axis from the point to a cell d steps away.
-    const auto gap = [&](const CellPoint& p, std::size_t axis, Index d) {
-        const double mm = d > 0 ? static_cast<double>(d) * spacing[axis] - p.at[axis]
-                                : d < 0 ? p.at[axis] - static_cast<double>(d + 1) * spacing[axis] : 0.0;
-        return mm * mm;
-    };
-    const auto nearest = [&](const CellPoint& p) {
+class NearestTriangle {
+public:
+    explicit NearestTriangle(const CellMesh& to) : to_(to), near_(near_rows(to.spacing(), 6, 1)) {}
+
+    // Distance in mm of a point to the nearest triangle; infinity where there is none. Threads may ask at the same time.
+    [[nodiscard]] double operator()(const CellPoint& p) {
+        const Index3 n = to_.cells().shape();
+        const Index words = to_.cells().words_per_row();
         double best = std::numeric_limits<double>::infinity();
-        const auto look = [&](Index dz, Index dy, Index dx) {
-            const Point q{p.at[0] - double(dz) * spacing[0], p.at[1] - double(dy) * spacing[1], p.at[2] - double(dx) * spacing[2]};
-            for (const Triangle& t : to.in_cell(p.cell[0] + dz, p.cell[1] + dy, p.cell[2] + dx)) best = std::min(best, squared_distance(q, t));
-        };
-        for (const RowOffset& row : near.rows) {
+        for (const RowOffset& row : near_.rows) {
             if (row.squared_mm >= best) break;
             const Index z = p.cell[0] + row.dz, y = p.cell[1] + row.dy, x = p.cell[2];
             if (z < 0 || z >= n[0] || y < 0 || y >= n[1]) continue;
             const double row_gap = gap(p, 0, row.dz) + gap(p, 1, row.dy);
             if (row_gap >= best) continue;
-            const Word* bits = to.cells().row(z, y);
+            const Word* bits = to_.cells().row(z, y);
             for (Index dx = 0; row_gap + gap(p, 2, dx) < best;) {
                 const Index steps = steps_up(bits, words, x + dx, n[2]);
                 if (steps > n[2]) break;
                 dx += steps;
-                if (row_gap + gap(p, 2, dx) < best) look(row.dz, row.dy, dx);
+                if (row_gap + gap(p, 2, dx) < best) best = std::min(best, in_cell(p, {z, y, x + dx}));
                 ++dx;
             }
             for (Index dx = -1; row_gap + gap(p, 2, dx) < best;) {
                 const Index steps = steps_down(bits, x + dx, n[2]);
                 if (steps > n[2]) break;
                 dx -= steps;
-                if (row_gap + gap(p, 2, dx) < best) look(row.dz, row.dy, dx);
+                if (row_gap + gap(p, 2, dx) < best) best = std::min(best, in_cell(p, {z, y, x + dx}));
                 --dx;
             }
         }
-        return best > near.squared_limit_mm ? far(p, best) : best;
-    };
-    std::vector<double> distance(from.size());
-    for_each_task((from.size() + chunk - 1) / chunk, threads, [&](std::size_t task) {
-        for (std::size_t i = task * chunk; i < std::min(from.size(), (task + 1) * chunk); ++i) distance[i] = std::sqrt(nearest(from[i]));
-    });
-    return distance;
-}
+        return std::sqrt(best > near_.squared_limit_mm ? far(p, best) : best);
+    }
+
+private:
+    // Squared distance along one axis from the point to a cell d steps away.
+    [[nodiscard]] double gap(const CellPoint& p, std::size_t axis, Index d) const {
+        const double mm = d > 0 ? static_cast<double>(d) * to_.spacing()[axis] - p.at[axis]
+                                : d < 0 ? p.at[axis] - static_cast<double>(d + 1) * to_.spacing()[axis] : 0.0;
+        return mm * mm;
+    }
+
+    // Squared distance to the triangles of one cell.
+    [[nodiscard]] double in_cell(const CellPoint& p, const Index3& cell) const {
+        Point q = p.at;
+        for (std::size_t a = 0; a < 3; ++a) q[a] += static_cast<double>(p.cell[a] - cell[a]) * to_.spacing()[a];
+        double best = std::numeric_limits<double>::infinity();
+        for (const Triangle& t : to_.in_cell(cell[0], cell[1], cell[2])) best = std::min(best, squared_distance(q, t));
+        return best;
+    }
+
+    [[nodiscard]] double far(const CellPoint& p, double bound) {
+        std::call_once(planted_, [&] { tree_.emplace(to_.cells(), to_.spacing(), 1); });
+        Point at = p.at;
+        for (std::size_t a = 0; a < 3; ++a) at[a] += static_cast<double>(p.cell[a]) * to_.spacing()[a];
+        return tree_->nearest(at, bound, [&](const CellTree::Cell& c) { return in_cell(p, {Index{c[0]}, Index{c[1]}, Index{c[2]}}); });
+    }
+
+    const CellMesh& to_;
+    NearRows near_;
+    std::optional<CellTree> tree_;
+    std::once_flag planted_;
+};
 
 }  // namespace kidseg

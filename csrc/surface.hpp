@@ -4,7 +4,8 @@
 #include <bitset>
 #include <cmath>
 #include <cstdint>
-#include <limits>
+#include <numeric>
+#include <utility>
 #include <vector>
 
 #include "bit_grid.hpp"
@@ -40,28 +41,42 @@ namespace detail {
     return areas;
 }
 
-[[nodiscard]] inline SurfaceToSurface bits_to_bits(const BitGrid& from, const BitGrid& to, const Spacing& spacing, int threads) {
-    std::vector<Index3> elements;
-    for_each_bit(from, [&](Index z, Index y, Index x) { elements.push_back({z, y, x}); });
-    SurfaceToSurface out;
-    out.distance_mm = nearest_bits(elements, to, spacing, threads);
-    out.weight.assign(elements.size(), 1.0);
-    return out;
+// Elements [first[z], first[z + 1]) lie in plane z: count(z, y, x) of them at each set bit.
+template <class Count>
+[[nodiscard]] std::vector<std::size_t> firsts_of_planes(const BitGrid& bits, Count&& count) {
+    std::vector<std::size_t> first(static_cast<std::size_t>(bits.shape()[0] + 1));
+    for_each_bit(bits, [&](Index z, Index y, Index x) { first[static_cast<std::size_t>(z) + 1] += count(z, y, x); });
+    std::partial_sum(first.begin(), first.end(), first.begin());
+    return first;
+}
+
+[[nodiscard]] inline std::vector<double> bits_to_bits(const BitGrid& from, const BitGrid& to, const Spacing& spacing, int threads) {
+    const auto first = firsts_of_planes(from, [](Index, Index, Index) { return std::size_t{1}; });
+    std::vector<double> distance(first.back());
+    NearestBit nearest(to, spacing);
+    for_each_task(first.size() - 1, threads, [&](std::size_t plane) {
+        std::size_t i = first[plane];
+        for_each_bit_in(from, static_cast<Index>(plane), [&](Index z, Index y, Index x) { distance[i++] = nearest({z, y, x}); });
+    });
+    return distance;
 }
 
 [[nodiscard]] inline SurfaceToSurface middles_to_triangles(const CellMesh& from, const CellMesh& to, int threads) {
-    std::vector<CellPoint> middles;
-    SurfaceToSurface out;
-    for_each_bit(from.cells(), [&](Index z, Index y, Index x) {
-        for (const Triangle& t : from.in_cell(z, y, x)) {
-            Point middle{};
-            for (const Point& p : t)
-                for (std::size_t a = 0; a < 3; ++a) middle[a] += p[a] / 3;
-            middles.push_back({{z, y, x}, middle});
-            out.weight.push_back(triangle_area(t));
-        }
+    const auto first = firsts_of_planes(from.cells(), [&](Index z, Index y, Index x) { return from.in_cell(z, y, x).size(); });
+    SurfaceToSurface out{std::vector<double>(first.back()), std::vector<double>(first.back())};
+    NearestTriangle nearest(to);
+    for_each_task(first.size() - 1, threads, [&](std::size_t plane) {
+        std::size_t i = first[plane];
+        for_each_bit_in(from.cells(), static_cast<Index>(plane), [&](Index z, Index y, Index x) {
+            for (const Triangle& t : from.in_cell(z, y, x)) {
+                Point middle{};
+                for (const Point& p : t)
+                    for (std::size_t a = 0; a < 3; ++a) middle[a] += p[a] / 3;
+                out.distance_mm[i] = nearest({{z, y, x}, middle});
+                out.weight[i++] = triangle_area(t);
+            }
+        });
     });
-    out.distance_mm = nearest_triangles(middles, to, threads);
     return out;
 }
 
@@ -69,8 +84,7 @@ namespace detail {
 
 // a and b: the same box of two masks. border: voxels with a face neighbour outside, weight 1. surfel: cells whose
 // corners differ, weighted by the area of their triangles. triangle: triangle middles, weighted by area, to triangles.
-[[nodiscard]] inline SurfacePair surface_distances(const BitGrid& a, const BitGrid& b, const Spacing& spacing,
-                                                   Definition definition, int threads) {
+[[nodiscard]] inline SurfacePair surface_distances(BitGrid a, BitGrid b, const Spacing& spacing, Definition definition, int threads) {
     SurfacePair pair;
     if (definition == Definition::triangle) {
         const CellMesh mesh_a(a, spacing), mesh_b(b, spacing);
@@ -78,19 +92,26 @@ namespace detail {
         pair.b_to_a = detail::middles_to_triangles(mesh_b, mesh_a, threads);
         return pair;
     }
-    const bool border = definition == Definition::border;
-    const BitGrid sa = border ? border_of(a) : mixed_cells(a), sb = border ? border_of(b) : mixed_cells(b);
-    pair.a_to_b = detail::bits_to_bits(sa, sb, spacing, threads);
-    pair.b_to_a = detail::bits_to_bits(sb, sa, spacing, threads);
-    if (!border) {
+    std::vector<double> weight_a, weight_b;
+    if (definition == Definition::border) {
+        a = border_of(a);
+        b = border_of(b);
+    } else {
         const auto areas = detail::cell_areas(spacing);
-        const auto weigh = [&](const BitGrid& mask, const BitGrid& cells, SurfaceToSurface& out) {
+        const auto weighed = [&](BitGrid& mask) {
+            BitGrid cells = mixed_cells(mask);
+            std::vector<double> weight(count_bits(cells));
             std::size_t i = 0;
-            for_each_bit(cells, [&](Index z, Index y, Index x) { out.weight[i++] = areas[cell_code(mask, z, y, x)]; });
+            for_each_bit(cells, [&](Index z, Index y, Index x) { weight[i++] = areas[cell_code(mask, z, y, x)]; });
+            mask = std::move(cells);
+            return weight;
         };
-        weigh(a, sa, pair.a_to_b);
-        weigh(b, sb, pair.b_to_a);
+        weight_a = weighed(a);
+        weight_b = weighed(b);
     }
+    pair.a_to_b = {detail::bits_to_bits(a, b, spacing, threads), std::move(weight_a)};
+    pair.b_to_a = {detail::bits_to_bits(b, a, spacing, threads), std::move(weight_b)};
+    for (SurfaceToSurface* side : {&pair.a_to_b, &pair.b_to_a}) side->weight.resize(side->distance_mm.size(), 1.0);
     return pair;
 }
 

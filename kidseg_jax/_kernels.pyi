@@ -12,7 +12,8 @@ _Index3 = tuple[int, int, int]
 class Components:
     def __len__(self) -> int: ...
     def write(self, out: _Array) -> None: ...
-    def stats(self) -> tuple[_Array, _Int64, _Int64, _Int64, _Int64]: ...
+    def labels(self) -> _Array: ...
+    def stats(self) -> tuple[_Int64, _Int64, _Int64, _Int64]: ...
 
 def find_components(labels: _Array, connectivity: int, foreground: bool, threads: int) -> Components: ...
 def keep(
@@ -34,6 +35,33 @@ def resample_int16(
 def resample_float32(
     volume: _Array, coordinates: Sequence[_Float64], widths: Sequence[float], threads: int
 ) -> npt.NDArray[np.float32]: ...
+def resample_affine_uint8(
+    volume: _Array,
+    matrix: Sequence[Sequence[float]],
+    offset: Sequence[float],
+    nearest: bool,
+    fill: float,
+    to: _Array,
+    threads: int,
+) -> None: ...
+def resample_affine_int16(
+    volume: _Array,
+    matrix: Sequence[Sequence[float]],
+    offset: Sequence[float],
+    nearest: bool,
+    fill: float,
+    to: _Array,
+    threads: int,
+) -> None: ...
+def resample_affine_float32(
+    volume: _Array,
+    matrix: Sequence[Sequence[float]],
+    offset: Sequence[float],
+    nearest: bool,
+    fill: float,
+    to: _Array,
+    threads: int,
+) -> None: ...
 def argmax_resample(
     scores: _Array, coordinates: Sequence[_Float64], threads: int
 ) -> npt.NDArray[np.uint8]: ...

@@ -71,9 +71,9 @@ def component_stats(labels: Array, connectivity: int = 26, *, threads: int = 1) 
     where = "component_stats"
     volume = require_labels(where, "labels", labels)
     found = _find(where, volume, labels, connectivity, threads)
-    label, voxels, lo, hi, total = found.stats()
+    voxels, lo, hi, total = found.stats()
     centroid = total / np.maximum(voxels, 1)[:, np.newaxis]
-    label = np.ones(len(voxels), bool) if labels.dtype == bool else label.view(labels.dtype)
+    label = np.ones(len(voxels), bool) if labels.dtype == bool else found.labels().view(labels.dtype)
     axes = slice(3 - labels.ndim, 3)
     return ComponentStats(label, voxels, lo[:, axes], hi[:, axes], centroid[:, axes])
 
