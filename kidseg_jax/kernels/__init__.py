@@ -4,6 +4,7 @@ Arrays are read where they lie, in C or Fortran order, sliced, reversed or read-
 time, never the result.
 """
 
+from kidseg_jax.kernels.affine import resample_affine
 from kidseg_jax.kernels.components import (
     ComponentStats,
     component_stats,
@@ -37,6 +38,7 @@ __all__ = [
     "label_components",
     "paste_roi",
     "remove_small",
+    "resample_affine",
     "resample_linear",
     "surface_distances",
     "surface_points",
