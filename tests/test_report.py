@@ -20,6 +20,7 @@ from kidseg_jax.evaluation.pictures import OUTLINES, kidney_slices
 from kidseg_jax.evaluation.records import read_run
 from kidseg_jax.evaluation.report import write_report, write_tables
 from kidseg_jax.evaluation.summary import limits, plain_summary
+from kidseg_jax.evaluation.surfaces import read_surface, surface_of
 from kidseg_jax.imaging.preview import png
 from kidseg_jax.imaging.volume import Geometry, Volume
 
@@ -101,6 +102,23 @@ def test_the_figures_hold_the_surface_and_its_distances(page):
         mesh = figure["data"][0]
         size = {name: len(base64.b64decode(mesh[name]["bdata"])) for name in ("x", "intensity", "i")}
         assert size["x"] == size["intensity"] and size["i"] > 0
+
+
+def test_the_worst_kidney_of_each_comparison_is_left_as_meshes(page, run_path):
+    for pair in ("manual_cnn", "cnn_corrected", "manual_corrected"):
+        first, second = pair.split("_")
+        folder = run_path / "meshes" / pair
+        said = json.loads((folder / "kidney.json").read_text())
+        assert (said["units"], said["frame"], said["pair"]) == ("mm", "LPS", pair)
+        assert said["kidney"] in page
+        stem = f"{first}_to_{second}"
+        assert said["files"] == [f"{stem}.ply", f"{stem}.glb", f"{first}.stl", f"{second}.stl"]
+        evidence = read_evidence(run_path / f"stage_{said['stage']}/evidence/{said['kidney']}.npz")
+        printed = read_surface(folder / f"{first}.stl")
+        expected = surface_of(getattr(evidence, first) > 0, evidence.geometry)
+        assert printed.is_watertight
+        assert printed.volume_ml == pytest.approx(expected.volume_ml, rel=1e-4)
+        np.testing.assert_allclose(printed.vertices_mm.mean(0), expected.vertices_mm.mean(0), atol=1e-3)
 
 
 def test_a_run_without_evidence_or_ledger_is_still_reported(tmp_path):

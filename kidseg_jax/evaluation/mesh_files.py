@@ -74,8 +74,11 @@ def write_ply(
         temporary.write_bytes("\n".join(header).encode("ascii") + rows.tobytes() + faces.tobytes())
 
 
-def write_comparison(folder: Path, first: Surface, second: Surface, *, limit_mm: float) -> list[str]:
-    """Write the first surface coloured by its distance to the second (PLY, GLB), both as STL; their names.
+def write_comparison(
+    folder: Path, first: Surface, second: Surface, *, limit_mm: float, names: tuple[str, str] = ("a", "b")
+) -> list[str]:
+    """Write the first surface coloured by its distance to the second (A_to_B.ply, .glb), both as STL; their
+    names.
 
     Distances are signed where the second surface is closed, else unsigned. An open surface gets no STL.
     """
@@ -83,14 +86,14 @@ def write_comparison(folder: Path, first: Surface, second: Surface, *, limit_mm:
     signed = to_second.closed
     distance = (to_second.signed if signed else to_second.unsigned)(first.vertices_mm)
     rgb = distance_colours(distance, limit_mm)
-    name = "signed_distance_mm" if signed else "distance_mm"
-    write_ply(folder / "a_to_b.ply", first, rgb=rgb, scalars={name: distance})
-    write_glb(folder / "a_to_b.glb", {f"a_to_b_{name}": Node(first, rgb)})
-    written = ["a_to_b.ply", "a_to_b.glb"]
-    for file, surface in (("a.stl", first), ("b.stl", second)):
+    measure, stem = "signed_distance_mm" if signed else "distance_mm", "_to_".join(names)
+    write_ply(folder / f"{stem}.ply", first, rgb=rgb, scalars={measure: distance})
+    write_glb(folder / f"{stem}.glb", {f"{stem}_{measure}": Node(first, rgb)})
+    written = [f"{stem}.ply", f"{stem}.glb"]
+    for name, surface in zip(names, (first, second), strict=True):
         if surface.is_watertight and surface.volume_ml > 0:
-            write_stl(folder / file, surface)
-            written.append(file)
+            write_stl(folder / f"{name}.stl", surface)
+            written.append(f"{name}.stl")
     return written
 
 

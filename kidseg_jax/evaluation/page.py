@@ -95,7 +95,8 @@ def _drawn(drawings: dict[str, Drawing]) -> Iterable[str]:
     yield f"<div class='scenes'>{''.join(figures)}</div>"
     yield (
         "<p class='soft'>Drag to turn. Blue lies inside the other surface, red outside. "
-        "Seen from the front, superior up; mm, LPS.</p>"
+        "Seen from the front, superior up; mm, LPS. The whole surfaces are files beside this page: meshes/ "
+        "(PLY and GLB with these colours, STL for printing).</p>"
     )
 
 

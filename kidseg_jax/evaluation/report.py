@@ -15,6 +15,7 @@ run.json is shown as it is, ledger.jsonl in a few lines; a file that is missing 
 """
 
 import importlib.util
+import json
 from pathlib import Path
 
 from kidseg_jax.evaluation.cases import evidence_of, worst_surfaces
@@ -37,10 +38,12 @@ def write_tables(path: Path) -> str:
 
 
 def write_report(path: Path) -> str:
-    """Write tables.md, tables.csv, report.html and overview.png of a run; returns the tables as text.
+    """Write tables.md, tables.csv, report.html, overview.png and meshes/; returns the tables as text.
 
-    report.html holds everything it needs. Without evidence files or without Open3D its pictures are left out,
-    and it says so. Raises as `write_tables` does.
+    report.html holds everything it needs. meshes/PAIR has the worst kidney of each comparison: its surface
+    coloured by signed distance (PLY, GLB), both surfaces for printing (STL), and kidney.json that says which
+    it is. Without evidence files or without Open3D pictures and meshes are left out, and the page says so.
+    Raises as `write_tables` does.
     """
     run = read_run(path)
     grids = run_tables(run)
@@ -55,18 +58,29 @@ def write_report(path: Path) -> str:
 
 
 def _worst(run: Run) -> dict[str, Drawing]:
-    """Per pair: the coloured surface of its worst kidney, where there is evidence of it and Open3D."""
+    """Per pair: the coloured surface of its worst kidney, also as files, where there is evidence of it and
+    Open3D.
+    """
     if importlib.util.find_spec("open3d") is None:
         return {}
-    from kidseg_jax.evaluation.scenes import plotly_figure, scene_of, still
+    from kidseg_jax.evaluation.mesh_files import write_comparison
+    from kidseg_jax.evaluation.scenes import LIMIT_MM, plotly_figure, scene_of, still, surfaces_of
 
     found = {}
     for pair, (stage, kidney, rms_mm) in worst_surfaces(run).items():
         evidence = evidence_of(run, stage, kidney)
-        scene = None if evidence is None else scene_of(evidence, pair)
-        if scene is not None:
-            caption = f"{kidney}, stage {stage}; RMS {rms_mm:.2f} mm over the area of both surfaces"
-            found[pair] = Drawing(scene.title, caption, plotly_figure(scene), still(scene))
+        surfaces = None if evidence is None else surfaces_of(evidence, pair)
+        if surfaces is None:
+            continue
+        first, second = pair.split("_")
+        folder = run.path / "meshes" / pair
+        files = write_comparison(folder, *surfaces, limit_mm=LIMIT_MM, names=(first, second))
+        said = {"kidney": kidney, "stage": stage, "pair": pair, "units": "mm", "frame": "LPS"}
+        said |= {"colour_limit_mm": LIMIT_MM, "area_symmetric_rms_mm": rms_mm, "files": files}
+        write_text(folder / "kidney.json", json.dumps(said, indent=1) + "\n")
+        scene = scene_of(pair, *surfaces)
+        caption = f"{kidney}, stage {stage}; RMS {rms_mm:.2f} mm over the area of both surfaces"
+        found[pair] = Drawing(scene.title, caption, plotly_figure(scene), still(scene))
     return found
 
 

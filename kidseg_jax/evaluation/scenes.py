@@ -40,17 +40,18 @@ class Scene:
         return float(np.sqrt(np.mean(self.distance_mm**2)))
 
 
-def scene_of(evidence: Evidence, pair: str) -> Scene | None:
-    """The first map's surface of a pair of `effort.PAIRS`, coloured by distance to the second's; None where
-    one is empty.
-    """
+def surfaces_of(evidence: Evidence, pair: str) -> tuple[Surface, Surface] | None:
+    """Surfaces of both maps of a pair of `effort.PAIRS`, all structures together; None where one is empty."""
     first, second = (getattr(evidence, name) for name in pair.split("_"))
     if first is None or second is None or not first.any() or not second.any():
         return None
-    surface = simplified(surface_of(first > 0, evidence.geometry), MOST_TRIANGLES)
-    return Scene(
-        pair, surface, DistanceTo(surface_of(second > 0, evidence.geometry)).signed(surface.vertices_mm)
-    )
+    return surface_of(first > 0, evidence.geometry), surface_of(second > 0, evidence.geometry)
+
+
+def scene_of(pair: str, first: Surface, second: Surface) -> Scene:
+    """The first surface, with few enough triangles for a page, coloured by distance to the second."""
+    surface = simplified(first, MOST_TRIANGLES)
+    return Scene(pair, surface, DistanceTo(second).signed(surface.vertices_mm))
 
 
 def simplified(surface: Surface, triangles: int) -> Surface:
