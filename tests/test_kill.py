@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from small_cohort import SETTINGS, write_cohort
 
+from kidseg_jax.imaging.files import sweep_leftovers
 from kidseg_jax.labelling.events import LabelEvent
 from kidseg_jax.labelling.ledger import read_ledger
 
@@ -83,3 +84,21 @@ def test_a_run_that_is_killed_again_and_again_ends_where_it_would_have(undisturb
     ended = run(out, 0)
     assert ended.returncode == 0, ended.stderr
     assert result_of(tmp_path / "run") == expected
+    assert not list((tmp_path / "run").rglob(".*"))
+
+
+def test_leftovers_of_dead_writers_are_swept_and_of_living_ones_are_not(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (tmp_path / "deep").mkdir()
+    left = tmp_path / "deep" / f".{dead.pid}.labels.seg.nrrd"
+    kept = [
+        tmp_path / f".{os.getpid()}.x.json",
+        tmp_path / ".hidden",
+        tmp_path / "deep" / "1.x",
+        tmp_path / "x",
+    ]
+    for path in (left, *kept):
+        path.write_text("half")
+    assert sweep_leftovers(tmp_path) == (left,)
+    assert not left.exists() and all(path.exists() for path in kept)

@@ -25,6 +25,28 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def sweep_leftovers(folder: Path) -> tuple[Path, ...]:
+    """Remove the temporary files below a folder whose writers were killed; returns what was removed.
+
+    Files of processes that live are left alone, and so are those whose number another process has now.
+    """
+    found = [path for path in folder.rglob(".*") if path.name.split(".")[1].isdigit() and not path.is_dir()]
+    dead = tuple(path for path in found if not _is_alive(int(path.name.split(".")[1])))
+    for path in dead:
+        path.unlink(missing_ok=True)
+    return dead
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a text file whole, in UTF-8."""
     with written_whole(path) as temporary:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kidseg_jax.config import Config
-from kidseg_jax.imaging.files import write_text
+from kidseg_jax.imaging.files import sweep_leftovers, write_text
 from kidseg_jax.imaging.volume import Volume
 
 PACKAGES = ("kidseg_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "itk", "open3d-cpu", "open3d")
@@ -32,7 +32,8 @@ class RunDirectory:
     def begin(self, config: Config, n_stages: int, data: Path | None, device: str, **how: Any) -> None:
         """Write run.json, or check that the one that is there asks for the same run.
 
-        Raises ValueError with the name of the first field that differs.
+        What writers that were killed left in a run that goes on is swept away. Raises ValueError with the
+        name of the first field that differs.
         """
         asked = {"n": n_stages, "data": data and str(data), **how, "config": asdict(config)}
         asked = json.loads(json.dumps(asked))
@@ -43,6 +44,7 @@ class RunDirectory:
                 raise ValueError(
                     f"{self.path}: {name} is {was!r} in this run, got {now!r}; choose another --out"
                 )
+            sweep_leftovers(self.path)
             return
         about = {
             "versions": _versions(),

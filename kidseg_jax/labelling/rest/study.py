@@ -81,7 +81,7 @@ class Study:
         work = self.works[case]
         labels = read_corrected(upload, work.grid, names)
         folder = self._tagged(tag)
-        temporary = folder / f".{secrets.token_hex(8)}.seg.nrrd"
+        temporary = folder / f".{os.getpid()}.{secrets.token_hex(8)}.seg.nrrd"
         try:
             write_volume(temporary, labels)
             if tag != "final":
