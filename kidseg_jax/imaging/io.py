@@ -126,8 +126,8 @@ def hounsfield(where: str, array: np.ndarray) -> np.ndarray:
     dark, soft = np.mean(some < -20), np.mean((some > -20) & (some < 200))
     if dark < 1e-3 or soft < 1e-3:
         raise ValueError(
-            f"{where}: not a CT in HU: {100 * dark:.2g} % of voxels are below -20 HU, "
-            f"{100 * soft:.2g} % are soft tissue, values {some.min()} to {some.max()}"
+            f"{where}: not a CT in HU: {100 * dark:.1f} % of voxels are below -20 HU, "
+            f"{100 * soft:.1f} % are soft tissue, values {some.min()} to {some.max()}"
         )
     return array
 
