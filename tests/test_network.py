@@ -8,8 +8,9 @@ import pytest
 from kidseg_jax.config import PRESETS, NetConfig, TrainConfig
 from kidseg_jax.network import checkpoint
 from kidseg_jax.network.augment import random_patch, to_window
+from kidseg_jax.network.conv3d import best_form
 from kidseg_jax.network.layers import max_pool, upsample
-from kidseg_jax.network.losses import cross_entropy, dice_loss, segmentation_loss
+from kidseg_jax.network.losses import cross_entropy, dice_loss, merge_untold, segmentation_loss
 from kidseg_jax.network.training import Sample, n_steps, order_of_samples, start, train
 from kidseg_jax.network.unet import make_unet
 
@@ -61,6 +62,64 @@ def test_weights_change_what_an_error_costs():
     wrong_on_1 = jnp.array([[[[[5.0, 0.0], [5.0, 0.0]]]]])
     light, heavy = (segmentation_loss(wrong_on_1, labels, (1.0, w)) for w in (1.0, 10.0))
     assert heavy > light
+
+
+def merged_by_hand(logits, labels, untold, weights, power):
+    """The loss over merged classes, sample by sample: probabilities summed, then Dice and cross-entropy."""
+    n_classes = logits.shape[-1]
+    probs = jax.nn.softmax(logits)
+    overlap, size, count = ([0.0] * n_classes for _ in range(3))
+    nll = total = 0.0
+    for p, y, lacks in zip(probs, labels, untold, strict=True):
+        told = [c for c in range(n_classes) if c not in lacks]
+        merged = {c: p[..., c] for c in told}
+        merged[0] = p[..., 0] + sum(p[..., c] for c in lacks)
+        for c in told:
+            here = (y == c).astype(logits.dtype)
+            overlap[c] += (merged[c] * here).sum()
+            size[c] += (merged[c] ** power).sum()
+            count[c] += here.sum()
+            nll -= weights[c] * (here * jnp.log(merged[c])).sum()
+            total += weights[c] * here.sum()
+    dice = [1 - (2 * o + 1) / (s + n + 1) for o, s, n in zip(overlap, size, count, strict=True)]
+    there = [d for d, n in zip(dice[1:], count[1:], strict=True) if n > 0]
+    return sum(there) / len(there) + nll / total
+
+
+@pytest.mark.parametrize("power", [1, 2])
+def test_untold_classes_are_merged_with_the_background(power):
+    rng = np.random.default_rng(power)
+    lacking = [(), (1, 2), (4,)]
+    logits = rng.normal(0, 3, (3, 4, 5, 6, 5))
+    labels = rng.integers(0, 5, (3, 4, 5, 6))
+    for y, lacks in zip(labels, lacking, strict=True):
+        y[np.isin(y, lacks)] = 0
+    untold = np.array([[c in lacks for c in range(5)] for lacks in lacking])
+    weights = (1.0, 20.0, 15.0, 2.0, 8.0)
+
+    def loss(x, form):
+        return segmentation_loss(x, jnp.asarray(labels), weights, power, form, jnp.asarray(untold))
+
+    with jax.enable_x64(True):
+        wide = jnp.asarray(logits)
+        expected = jax.value_and_grad(merged_by_hand)(wide, jnp.asarray(labels), lacking, weights, power)
+        found = jax.value_and_grad(loss)(wide, "lax")
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-12)
+    np.testing.assert_allclose(found[1], expected[1], rtol=1e-9, atol=1e-15)
+    for form in ("lax", best_form()):
+        narrow = jax.value_and_grad(loss)(jnp.asarray(logits, jnp.float32), form)
+        np.testing.assert_allclose(narrow[0], expected[0], rtol=1e-5)
+        np.testing.assert_allclose(narrow[1], expected[1], rtol=1e-4, atol=1e-7)
+
+
+def test_a_sample_that_tells_all_classes_is_not_changed_by_merging():
+    logits = jax.random.normal(jax.random.key(0), (2, 2, 3, 4, 5))
+    untold = jnp.zeros((2, 5), bool).at[1, 2].set(True)
+    merged = merge_untold(logits, untold)
+    assert jnp.array_equal(merged[0], logits[0])
+    probs, summed = jax.nn.softmax(logits[1]), jax.nn.softmax(merged[1])
+    np.testing.assert_allclose(summed[..., 0], probs[..., 0] + probs[..., 2], rtol=1e-5)
+    assert not summed[..., 2].any()
 
 
 def test_window_maps_its_ends_to_minus_one_and_one_and_clips_beyond():

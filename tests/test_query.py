@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kidseg_jax.config import AnnotatorConfig
-from kidseg_jax.imaging.structures import ARTERY, PARENCHYMA, RCC
+from kidseg_jax.imaging.structures import ARTERY, PARENCHYMA, RCC, structures_in
 from kidseg_jax.labelling.query import (
     STRATEGIES,
     Score,
@@ -15,7 +15,6 @@ from kidseg_jax.labelling.query import (
     expected_effort_s,
     mean_entropy,
     order,
-    structures_in,
 )
 
 POOL = tuple(f"case_{i:05d}" for i in range(9))

@@ -85,7 +85,7 @@ def describe(files: CaseFiles, labels: LabelMap, only_labels: bool = False) -> R
         row.cells[4] = orientation(grid)
         if only_labels:
             stored = ct.with_array(whole_labels(files.image.name, ct.array))
-            _volumes(row, stored.with_array(labels.apply(files.image.name, stored.array)), labels)
+            _volumes(row, stored.with_array(labels.apply(files.image.name, stored.array)), labels.structures)
             return row
         ct = ct.with_array(hounsfield(files.image.name, ct.array))
         if files.labels is None:
@@ -99,17 +99,14 @@ def describe(files: CaseFiles, labels: LabelMap, only_labels: bool = False) -> R
 
 def _describe_labels(row: Row, files: CaseFiles, labels: LabelMap, ct: Volume) -> None:
     from kidseg_jax.imaging.cohort import Case, kidney_labels, kidneys_of
-    from kidseg_jax.imaging.io import read_labels
+    from kidseg_jax.imaging.cohort_files import read_drawn
     from kidseg_jax.imaging.kidneys import split_kidneys
     from kidseg_jax.imaging.measure import touched_faces
-    from kidseg_jax.imaging.volume import canonical, require_same_grid
+    from kidseg_jax.imaging.volume import canonical
 
-    assert files.labels is not None
-    stored = read_labels(files.labels)
-    require_same_grid("CT and labels", ct, stored)
-    drawn = stored.with_array(labels.apply(files.labels.name, stored.array))
-    _volumes(row, drawn, labels)
-    kidneys = kidneys_of(Case(files.name, files.patient, ct, drawn, labels.structures))
+    drawn = read_drawn(files, labels, ct)
+    _volumes(row, drawn, labels.structures - files.lacks)
+    kidneys = kidneys_of(Case(files.name, files.patient, ct, drawn))
     if not kidneys:
         raise ValueError("labels hold no parenchyma, so no kidney")
     turned = canonical(drawn)
@@ -123,12 +120,12 @@ def _describe_labels(row: Row, files: CaseFiles, labels: LabelMap, ct: Volume) -
     row.cells[5] = ", ".join(sides)
 
 
-def _volumes(row: Row, drawn: Volume, labels: LabelMap) -> None:
+def _volumes(row: Row, drawn: Volume, told: frozenset[str]) -> None:
     """Fill in the volume of each structure, `?` where the label map cannot tell it."""
     from kidseg_jax.imaging.measure import volumes_ml
 
     for i, (name, volume) in enumerate(volumes_ml(drawn.array, drawn.spacing_mm).items()):
-        row.cells[6 + i] = f"{volume:.1f}" if name in labels.structures else "?"
+        row.cells[6 + i] = f"{volume:.1f}" if name in told else "?"
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

@@ -31,8 +31,8 @@ class Arguments:
     preview: bool = False
     """Also write a PNG of the labels over the CT."""
     statistics: bool = False
-    """Also write the volume of each structure of each kidney in ml as CSV; `incomplete` marks kidneys cut by
-    the image.
+    """Also write the volume of each structure that the model knows, for each kidney, in ml as CSV;
+    `incomplete` marks kidneys cut by the image.
     """
     overwrite: bool = False
     """Predict again what is already there."""
@@ -138,18 +138,24 @@ def predict_case(models: Any, job: Job, ct: Volume, arguments: Arguments) -> str
     if job.preview:
         write_preview(job.preview, ct, prediction.labels)
     if job.statistics:
-        write_text(job.statistics, _table(list(_rows(job.name, prediction, ct.spacing_mm))))
+        write_text(job.statistics, _table(list(_rows(job.name, models, prediction, ct.spacing_mm))))
     write_volume(job.labels, prediction.labels)
     kidneys = ", ".join(k.side + (" (incomplete)" if k.incomplete else "") for k in prediction.kidneys)
     return f"{kidneys} -> {job.labels}"
 
 
-def _rows(name: str, prediction: Any, spacing_mm: tuple[float, float, float]) -> Iterator[tuple[str, ...]]:
+def _rows(
+    name: str, models: Any, prediction: Any, spacing_mm: tuple[float, float, float]
+) -> Iterator[tuple[str, ...]]:
     from kidseg_jax.imaging.measure import volumes_ml
+    from kidseg_jax.network.cascade import told_structures
+
+    told = told_structures(models)
 
     for kidney in prediction.kidneys:
         for structure, volume in volumes_ml(kidney.labels, spacing_mm).items():
-            yield name, kidney.side, structure, f"{volume:.3f}", "yes" if kidney.incomplete else "no"
+            if structure in told:
+                yield name, kidney.side, structure, f"{volume:.3f}", "yes" if kidney.incomplete else "no"
 
 
 def _table(rows: list[tuple[str, ...]]) -> str:

@@ -7,19 +7,24 @@ from typing import Any, NamedTuple, overload
 
 from kidseg_jax.imaging.cohort import Case
 from kidseg_jax.imaging.cohort_maps import LabelMap, read_json, read_toml
-from kidseg_jax.imaging.volume import require_same_grid
+from kidseg_jax.imaging.structures import NAMES, structures_in
+from kidseg_jax.imaging.volume import Volume, require_same_grid
 
 IMAGE, LABELS = "imaging", "segmentation"
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".npz")
 
 
 class CaseFiles(NamedTuple):
-    """Where one case lies: its CT (a file or DICOM folder), and its label map where there is one."""
+    """Where one case lies: its CT (a file or DICOM folder), and its label map where there is one.
+
+    lacks: structures that this label map does not tell, although others of the cohort do.
+    """
 
     name: str
     patient: str
     image: Path
     labels: Path | None
+    lacks: frozenset[str] = frozenset()
 
 
 class Cohort(Sequence[Case]):
@@ -44,7 +49,7 @@ class Cohort(Sequence[Case]):
     @property
     def structures(self) -> frozenset[str]:
         """The structures that every case's labels can tell."""
-        return self.label_map.structures
+        return self.label_map.structures.difference(*(one.lacks for one in self.files))
 
     def __len__(self) -> int:
         return len(self.files)
@@ -66,15 +71,28 @@ def read_case(files: CaseFiles, labels: LabelMap) -> Case:
     """One case: CT in int16 HU, labels in the values of `structures`, both on one grid (ValueError where
     not).
     """
-    from kidseg_jax.imaging.io import read_ct, read_labels
+    from kidseg_jax.imaging.io import read_ct
 
     ct = read_ct(files.image)
     if files.labels is None:
         return Case(files.name, files.patient, ct, None, labels.structures)
+    return Case(files.name, files.patient, ct, read_drawn(files, labels, ct), labels.structures - files.lacks)
+
+
+def read_drawn(files: CaseFiles, labels: LabelMap, ct: Volume) -> Volume:
+    """The label map of a case that has one, in the values of `structures`.
+
+    Raises ValueError where it lies on another grid than the CT, or holds a structure that it is said to lack.
+    """
+    from kidseg_jax.imaging.io import read_labels
+
+    assert files.labels is not None
     stored = read_labels(files.labels)
     require_same_grid(files.name, ct, stored)
     drawn = stored.with_array(labels.apply(files.name, stored.array))
-    return Case(files.name, files.patient, ct, drawn, labels.structures)
+    if wrong := sorted(files.lacks & structures_in(drawn.array)):
+        raise ValueError(f"{files.name}: holds {', '.join(wrong)}, which its table of patients says it lacks")
+    return drawn
 
 
 def find_cases(folder: Path) -> tuple[CaseFiles, ...]:
@@ -83,7 +101,8 @@ def find_cases(folder: Path) -> tuple[CaseFiles, ...]:
     Either sub-folders with `imaging` and `segmentation` files (KiTS, KiPA22, ours), or a dataset.json with
     imagesTr and labelsTr (nnU-Net raw, Medical Segmentation Decathlon). The patient is what `patients.csv`
     (header case,patient) or the table [patients] of a `patients.toml` says, else the case is a patient of its
-    own. Raises FileNotFoundError for no such folder, ValueError for one without cases.
+    own. A column or table `lacks` names the structures that the label map of a case does not tell. Raises
+    FileNotFoundError for no such folder, ValueError for one without cases.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder of cases")
@@ -92,8 +111,11 @@ def find_cases(folder: Path) -> tuple[CaseFiles, ...]:
         raise ValueError(
             f"{folder.name}: found no case, need sub-folders with {IMAGE} and {LABELS} or a dataset.json"
         )
-    patients = _patients(folder, [one.name for one in found])
-    return tuple(one._replace(patient=patients.get(one.name, one.name)) for one in found)
+    patients, lacks = _patients(folder, [one.name for one in found])
+    return tuple(
+        one._replace(patient=patients.get(one.name, one.name), lacks=lacks.get(one.name, frozenset()))
+        for one in found
+    )
 
 
 def find_images(path: Path) -> list[tuple[str, Path]]:
@@ -191,18 +213,30 @@ def _stem(path: Path) -> str:
     return next((path.name[: -len(ending)] for ending in ENDINGS if lower.endswith(ending)), path.name)
 
 
-def _patients(folder: Path, names: Iterable[str]) -> dict[str, str]:
+def _patients(folder: Path, names: Iterable[str]) -> tuple[dict[str, str], dict[str, frozenset[str]]]:
+    """By case: the patient, and the structures that its label map lacks; empty without a table."""
     known = set(names)
+    lacks: dict[str, Any] = {}
     if (folder / "patients.csv").exists():
-        with open(folder / "patients.csv", newline="", encoding="utf-8") as stream:
+        with open(folder / "patients.csv", newline="", encoding="utf-8-sig") as stream:
             rows = list(csv.DictReader(stream))
         if not rows or not {"case", "patient"} <= set(rows[0]):
             raise ValueError(f"{folder.name}: patients.csv needs the columns case and patient")
         patients = {row["case"]: row["patient"] for row in rows}
+        lacks = {row["case"]: (row.get("lacks") or "").split() for row in rows}
     elif (folder / "patients.toml").exists():
-        patients = {k: str(v) for k, v in read_toml(folder / "patients.toml").get("patients", {}).items()}
+        table = read_toml(folder / "patients.toml")
+        patients = {k: str(v) for k, v in table.get("patients", {}).items()}
+        lacks = table.get("lacks", {})
     else:
-        return {}
+        return {}, {}
     if missing := sorted(known - {case for case, patient in patients.items() if patient}):
         raise ValueError(f"{folder.name}: the table of patients names none for {', '.join(missing[:5])}")
-    return patients
+    return patients, {case: _lacking(f"{folder.name}: {case}", words) for case, words in lacks.items()}
+
+
+def _lacking(where: str, words: Any) -> frozenset[str]:
+    may = [name for name in NAMES if name != "parenchyma"]
+    if not isinstance(words, list) or not set(words) <= set(may):
+        raise ValueError(f"{where}: lacks must be some of {', '.join(may)}, got {words!r}")
+    return frozenset(words)

@@ -2,6 +2,9 @@
 
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 
 class Structure(NamedTuple):
     """One labelled structure: value in a label map, name, colour (r, g, b) in 0..255, SNOMED CT code and
@@ -67,3 +70,9 @@ def structure_named(name: str) -> Structure | None:
     """
     words = name.lower().replace("_", " ").replace("-", " ").split()
     return _NAMED.get(" ".join(word for word in words if word not in ("left", "right")))
+
+
+def structures_in(labels: npt.NDArray[np.uint8]) -> frozenset[str]:
+    """Names of the structures that a label map (z, y, x) holds."""
+    present = np.bincount(labels.ravel(), minlength=N_CLASSES) > 0
+    return frozenset(structure.name for structure in STRUCTURES if present[structure.label])

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kidseg_jax.config import AnnotatorConfig
-from kidseg_jax.imaging.structures import N_CLASSES, STRUCTURES
+from kidseg_jax.imaging.structures import N_CLASSES
 from kidseg_jax.imaging.volume import Labels, Spacing
 from kidseg_jax.labelling.correction import correct
 
@@ -27,7 +27,7 @@ class Score:
     disagreement: float | None = None
     """1 - DSC between two predictions of the same case (`disagreement`)."""
     structures: frozenset[str] | None = None
-    """Names of the structures in its prediction (`structures_in`)."""
+    """Names of the structures in its prediction."""
 
 
 UNSCORED = Score()
@@ -93,12 +93,6 @@ def expected_effort_s(labels: Labels, other: Labels, spacing_mm: Spacing, config
     rng = np.random.default_rng(0)
     correction = correct(other, labels, spacing_mm, replace(config, time_spread=0.0), rng)
     return sum(correction.seconds.values())
-
-
-def structures_in(labels: Labels) -> frozenset[str]:
-    """Names of the structures that a label map holds."""
-    present = np.bincount(labels.ravel(), minlength=N_CLASSES) > 0
-    return frozenset(structure.name for structure in STRUCTURES if present[structure.label])
 
 
 def _known(case: str, field: str, scores: Mapping[str, Score]) -> Any:

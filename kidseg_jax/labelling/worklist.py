@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from kidseg_jax.imaging.files import write_text
-from kidseg_jax.imaging.structures import STRUCTURES
+from kidseg_jax.imaging.structures import STRUCTURES, structures_in
 from kidseg_jax.imaging.volume import Geometry, Volume
 from kidseg_jax.labelling.events import content_hash
-from kidseg_jax.labelling.query import UNSCORED, Score, structures_in
+from kidseg_jax.labelling.query import UNSCORED, Score
 
 LIST = "list.json"
 

@@ -15,10 +15,11 @@ import numpy as np
 from kidseg_jax import kernels
 from kidseg_jax.config import NetConfig
 from kidseg_jax.imaging.cohort import Side, side_of
-from kidseg_jax.imaging.structures import N_CLASSES
+from kidseg_jax.imaging.structures import N_CLASSES, STRUCTURES
 from kidseg_jax.imaging.volume import Labels, Shape, Spacing, Volume, canonical, on_grid_of
 from kidseg_jax.network import checkpoint
 from kidseg_jax.network.augment import to_window
+from kidseg_jax.network.losses import NEVER
 from kidseg_jax.network.roi import Roi, sample_ct
 from kidseg_jax.network.unet import Params, make_unet
 
@@ -254,6 +255,12 @@ def load_models(path: str | os.PathLike[str]) -> Models:
     }
     trees = checkpoint.load(file, like)
     return Models(coarse_net, fine_net, trees["coarse"], trees["fine"])
+
+
+def told_structures(models: Models) -> frozenset[str]:
+    """The structures that the fine network was ever shown; the others have no probability anywhere."""
+    bias = np.asarray(models.fine["head"]["bias"][...])
+    return frozenset(structure.name for structure in STRUCTURES if bias[structure.label] > NEVER / 2)
 
 
 def _net(fields: dict[str, Any]) -> NetConfig:

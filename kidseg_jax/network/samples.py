@@ -1,13 +1,13 @@
 """What both networks learn from: a labelled case on the coarse grid and on one ROI for each kidney."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
 from kidseg_jax import kernels
 from kidseg_jax.config import NetConfig
 from kidseg_jax.imaging.cohort import Side
-from kidseg_jax.imaging.structures import PARENCHYMA
+from kidseg_jax.imaging.structures import NAMES, PARENCHYMA, STRUCTURES
 from kidseg_jax.imaging.volume import Labels, Volume
 from kidseg_jax.network.cascade import box_centre_mm, coarse_grid, fine_roi
 from kidseg_jax.network.roi import sample_ct, sample_labels, sample_mask
@@ -35,15 +35,23 @@ def coarse_sample(
 
 
 def fine_sample(
-    ct: Volume, labels: Labels, side: Side, net: NetConfig, shift_mm: float, threads: int = 1
+    ct: Volume,
+    labels: Labels,
+    side: Side,
+    net: NetConfig,
+    shift_mm: float,
+    threads: int = 1,
+    told: Collection[str] = NAMES,
 ) -> Sample:
     """One kidney's ROI of a canonical CT with its labels, left kidneys mirrored onto right ones.
 
-    labels: that kidney alone, uint8 on the CT's voxels (z, y, x). Raises ValueError without parenchyma or
-    RCC.
+    labels: that kidney alone, uint8 on the CT's voxels (z, y, x); told: the structures that they tell from
+    background. Raises ValueError without parenchyma or RCC.
     """
     box = kernels.bounding_box(labels >= PARENCHYMA)
     if box is None:
         raise ValueError(f"fine_sample: need parenchyma or RCC of the {side} kidney, got none")
     roi = fine_roi(net, box_centre_mm(box, ct.spacing_mm), side, margin_voxels(net, shift_mm))
-    return Sample(sample_ct(ct.array, ct.spacing_mm, roi, threads), sample_labels(labels, ct.spacing_mm, roi))
+    untold = frozenset(structure.label for structure in STRUCTURES if structure.name not in told)
+    image = sample_ct(ct.array, ct.spacing_mm, roi, threads)
+    return Sample(image, sample_labels(labels, ct.spacing_mm, roi), untold)

@@ -11,16 +11,20 @@ from optax.contrib import MuonDimensionNumbers, muon
 
 from kidseg_jax.config import NetConfig, TrainConfig
 from kidseg_jax.network.augment import random_patch
-from kidseg_jax.network.losses import segmentation_loss
+from kidseg_jax.network.losses import NEVER, segmentation_loss
 from kidseg_jax.network.runtime import keep_freed_memory
 from kidseg_jax.network.unet import Params, make_unet
 
 
 class Sample(NamedTuple):
-    """One ROI of one kidney on the network's grid: ct int16 HU and labels uint8, both (z, y, x)."""
+    """One ROI of one kidney on the network's grid: ct int16 HU and labels uint8, both (z, y, x).
+
+    untold: classes that these labels do not tell from background.
+    """
 
     ct: np.ndarray
     labels: np.ndarray
+    untold: frozenset[int] = frozenset()
 
 
 class TrainState(NamedTuple):
@@ -31,9 +35,7 @@ class TrainState(NamedTuple):
     step: jax.Array
 
 
-Step = Callable[
-    [TrainState, tuple[jax.Array, ...], tuple[jax.Array, ...], jax.Array], tuple[TrainState, jax.Array]
-]
+Step = Callable[..., tuple[TrainState, jax.Array]]
 
 
 def n_steps(config: TrainConfig, stage: int, n_samples: int) -> int:
@@ -81,26 +83,46 @@ def _kernels_as_matrices(params: Any) -> Any:
     )
 
 
+def never_told(samples: Sequence[Sample]) -> frozenset[int]:
+    """The classes that no sample's labels tell from background."""
+    return frozenset.intersection(*(sample.untold for sample in samples)) if samples else frozenset()
+
+
 def start(
-    net: NetConfig, train: TrainConfig, n_classes: int, total: int, seed: int
+    net: NetConfig,
+    train: TrainConfig,
+    n_classes: int,
+    total: int,
+    seed: int,
+    never: frozenset[int] = frozenset(),
 ) -> tuple[TrainState, Step]:
     """A fresh state drawn from `seed`, and the jitted step (state, cts, labels, key) -> (state, loss).
 
     The step's key is folded with the step number, so that any step can be run again on its own; the state is
-    donated.
+    donated. A fifth argument, bool (batch, n_classes), merges the classes that a sample's labels do not tell
+    with its background. The classes in `never` begin, and stay, with no probability: nothing would teach the
+    network where they are.
     """
     apply, params = make_unet(net, n_classes, seed)
+    if never:
+        bias = params["head"]["bias"]
+        bias[...] = bias[...].at[jnp.array(sorted(never))].set(NEVER)
     optimizer = make_optimizer(train, total)
 
     def step(
-        state: TrainState, cts: tuple[jax.Array, ...], labels: tuple[jax.Array, ...], key: jax.Array
+        state: TrainState,
+        cts: tuple[jax.Array, ...],
+        labels: tuple[jax.Array, ...],
+        key: jax.Array,
+        untold: jax.Array | None = None,
     ) -> tuple[TrainState, jax.Array]:
         keys = jax.random.split(jax.random.fold_in(key, state.step), len(cts))
         pairs = [random_patch(k, c, y, net, train) for k, c, y in zip(keys, cts, labels, strict=True)]
         images, targets = jnp.stack([p[0] for p in pairs])[..., None], jnp.stack([p[1] for p in pairs])
 
         def loss_of(params: Params) -> jax.Array:
-            return segmentation_loss(apply(params, images), targets, train.class_weights, train.dice_power)
+            logits, weights, power = apply(params, images), train.class_weights, train.dice_power
+            return segmentation_loss(logits, targets, weights, power, untold=untold)
 
         loss, gradient = jax.value_and_grad(loss_of)(state.params)
         with jax.numpy_dtype_promotion("standard"):  # optax.adam mixes dtypes
@@ -132,7 +154,12 @@ def train(
     key = jax.random.key(seed)
     order = order_of_samples(len(samples), total * batch, seed)
     on_device = [(jnp.asarray(s.ct), jnp.asarray(s.labels)) for s in samples]
+    never, n_classes = never_told(samples), len(state.params["head"]["bias"][...])
+    merges = any(s.untold != never for s in samples)
+    untold = np.array([[c in s.untold for c in range(n_classes)] for s in samples])
     for i in range(int(state.step), total):
-        chosen = [on_device[j] for j in order[i * batch : (i + 1) * batch]]
-        state, loss = step(state, tuple(c for c, _ in chosen), tuple(y for _, y in chosen), key)
+        drawn = order[i * batch : (i + 1) * batch]
+        cts, labels = zip(*(on_device[j] for j in drawn), strict=True)
+        merged = (jnp.asarray(untold[drawn]),) if merges else ()
+        state, loss = step(state, cts, labels, key, *merged)
         yield state, loss

@@ -8,7 +8,7 @@ import numpy as np
 from kidseg_jax.config import Config, NetConfig, TrainConfig
 from kidseg_jax.imaging.structures import N_CLASSES
 from kidseg_jax.network.cascade import N_COARSE, Models
-from kidseg_jax.network.training import Sample, TrainState, n_steps, start, train
+from kidseg_jax.network.training import Sample, TrainState, n_steps, never_told, start, train
 from kidseg_jax.network.unet import Params
 
 Role = Literal["coarse", "fine"]
@@ -82,7 +82,7 @@ def _fit(
 ) -> Params:
     seeds = np.random.SeedSequence([seed, ("coarse", "fine").index(role)]).generate_state(2).tolist()
     total = n_steps(settings, index, len(samples))
-    fresh, step = start(net, settings, n_classes, total, seeds[0])
+    fresh, step = start(net, settings, n_classes, total, seeds[0], never_told(samples))
     state = watch.resume(role, fresh, total)
     for after, loss in train(state, step, samples, total, settings.batch, seeds[1]):
         state = after

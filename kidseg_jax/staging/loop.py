@@ -109,7 +109,8 @@ class Loop:
             ct = canonical(case.ct)
             for pair in pair_kidneys(case, self.kidneys[name], prediction):
                 measured = measure_kidney(pair.truth, pair.predicted, ct.spacing_mm, threads=self.threads)
-                records += [{**pair.name, **record} for record in measured]
+                told = [record for record in measured if record["structure"] in case.structures]
+                records += [{**pair.name, **record} for record in told]
                 kidney = pair.kidney.name
                 write_evidence(directory.path, kidney, "test", ct, pair.box, pair.truth, pair.predicted)
         return records

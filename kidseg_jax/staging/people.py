@@ -9,6 +9,7 @@ import numpy as np
 
 from kidseg_jax.config import Config
 from kidseg_jax.imaging.cohort import Case, Kidney, kidneys_of
+from kidseg_jax.imaging.structures import structures_in
 from kidseg_jax.imaging.volume import Volume, canonical
 from kidseg_jax.labelling import query
 from kidseg_jax.labelling.human import accepted_in, accepted_labels, check_corrected, events_to_append
@@ -161,7 +162,7 @@ class PeopleLoop(Loop):
         return query.Score(
             effort_s=effort_s,
             disagreement=query.disagreement(ours, other),
-            structures=query.structures_in(ours),
+            structures=structures_in(ours),
         )
 
     def image_path(self, name: str) -> Path | None:

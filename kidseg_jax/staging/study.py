@@ -9,6 +9,7 @@ import numpy as np
 from kidseg_jax import kernels
 from kidseg_jax.config import Config
 from kidseg_jax.imaging.cohort import Case, Kidney, Side, kidney_labels, kidneys_of
+from kidseg_jax.imaging.structures import NAMES, structures_in
 from kidseg_jax.imaging.volume import Labels, Volume, canonical, on_grid_of, require_same_grid
 from kidseg_jax.network.cascade import Prediction
 from kidseg_jax.network.samples import coarse_sample, fine_sample
@@ -39,7 +40,12 @@ def labelled(case: Case) -> Volume:
 
 
 def teach(case: Case, labels: Volume, config: Config, threads: int) -> Evidence:
-    """What both networks learn from a case with these labels: one coarse sample, one fine sample a kidney."""
+    """What both networks learn from a case with these labels: one coarse sample, one fine sample a kidney.
+
+    The labels tell the structures that the case's own labels tell, and those that they hold: a person may
+    have drawn what was missing.
+    """
+    told = case.structures | structures_in(labels.array)
     ct = canonical(case.ct)
     alone: dict[Side, Labels] = {
         kidney.side: kidney_labels(labels, kidney)
@@ -47,15 +53,20 @@ def teach(case: Case, labels: Volume, config: Config, threads: int) -> Evidence:
     }
     coarse = coarse_sample(ct, alone, config.coarse, config.coarse_train.shift_mm, threads)
     fine = tuple(
-        fine_sample(ct, of_side, side, config.fine, config.fine_train.shift_mm, threads)
+        fine_sample(ct, of_side, side, config.fine, config.fine_train.shift_mm, threads, told)
         for side, of_side in alone.items()
     )
     return Evidence((coarse,), fine)
 
 
 def pair_kidneys(case: Case, kidneys: Sequence[Kidney], prediction: Prediction) -> Iterator[KidneyPair]:
-    """Each labelled kidney with what was predicted on its side, an empty label map where that is nothing."""
+    """Each labelled kidney with what was predicted on its side, an empty label map where that is nothing.
+
+    Structures that the case's labels do not tell are left out of the prediction: nobody can say if they are
+    right.
+    """
     labels = labelled(case)
+    untold = [i for i, name in enumerate(NAMES, 1) if name not in case.structures]
     found = {kidney.side: kidney for kidney in prediction.kidneys}
     for kidney in kidneys:
         truth = kidney_labels(labels, kidney)
@@ -66,7 +77,8 @@ def pair_kidneys(case: Case, kidneys: Sequence[Kidney], prediction: Prediction) 
         box = kernels.Box(tuple(lo.tolist()), tuple(hi.tolist()))
         predicted = np.zeros(tuple(hi - lo), np.uint8)
         if seen is not None:
-            kernels.paste_roi(predicted, seen.labels, _moved(kernels.Box(seen.lo, seen.hi), -lo))
+            told = np.where(np.isin(seen.labels, untold), 0, seen.labels).astype(np.uint8)
+            kernels.paste_roi(predicted, told, _moved(kernels.Box(seen.lo, seen.hi), -lo))
         yield KidneyPair(kidney, box, kernels.crop_roi(truth, box), predicted)
 
 
