@@ -4,10 +4,10 @@
 
 Phantom kidneys, the fine network alone in the kidney's true region: 4 kidneys are labelled, 8 are held out,
 the others wait in the pool. Each round trains from fresh weights, for the same number of steps, on everything
-labelled, looks at the pool, and has the first kidneys corrected by the simulated annotator. Entropy is that
-of the prediction; disagreement and expected effort compare it with that of a region moved by two voxels. A
-seed changes phantoms, the deal of kidneys and the initial weights. Every (seed, strategy) is written to the
-CSV when it is done; a second call goes on.
+labelled, looks at the pool, and has the first kidneys corrected by the simulated annotator, until the mean
+DSC of the held-out kidneys reaches the target. Entropy is that of the prediction; disagreement and expected
+effort compare it with that of a region moved by two voxels. A seed changes phantoms, the deal of kidneys and
+the initial weights. Every (seed, strategy) is written to the CSV when it is done; a second call goes on.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from kidseg_jax.config import CohortConfig, Config, NetConfig
 from kidseg_jax.imaging.cohort import Case, kidney_labels, kidneys_of
 from kidseg_jax.imaging.files import write_text
 from kidseg_jax.imaging.phantom import make_case
-from kidseg_jax.imaging.structures import N_CLASSES
+from kidseg_jax.imaging.structures import N_CLASSES, structures_in
 from kidseg_jax.imaging.volume import Labels, Spacing, canonical
 from kidseg_jax.labelling import query
 from kidseg_jax.labelling.correction import correct
@@ -36,7 +36,7 @@ from kidseg_jax.network.samples import fine_sample, margin_voxels
 from kidseg_jax.network.training import Sample, start, train
 from kidseg_jax.network.unet import Params, make_unet
 
-COLUMNS = ("seed", "strategy", "kidneys", "minutes", "dsc")
+COLUMNS = ("seed", "strategy", "target", "kidneys", "minutes", "dsc")
 N_START, N_TEST = 4, 8
 MOVED = (2, 2, 2)
 
@@ -83,7 +83,15 @@ class Phantoms:
     def begun(self):
         return start(self.net, self.settings, N_CLASSES, self.steps, self.seed)
 
+    @cached_property
+    def first(self) -> Params:
+        """The model that every strategy begins with."""
+        return self.fitted({name: self.samples[name].labels for name in self.labelled})
+
     def fit(self, labels: Mapping[str, Labels]) -> Params:
+        return self.first if list(labels) == self.labelled else self.fitted(labels)
+
+    def fitted(self, labels: Mapping[str, Labels]) -> Params:
         fresh, step = self.begun
         state = jax.tree.map(jnp.copy, fresh)
         samples = [Sample(self.samples[name].ct, labels[name]) for name in labels]
@@ -98,7 +106,7 @@ class Phantoms:
             effort_s=query.expected_effort_s(predicted, other, self.spacing_mm, self.annotator),
             entropy=query.mean_entropy(ours),
             disagreement=query.disagreement(predicted, other),
-            structures=frozenset(query.structures_in(predicted) & {"rcc"}),
+            structures=frozenset(structures_in(predicted) & {"rcc"}),
         )
         return self.outer(case, predicted), score
 
@@ -141,7 +149,7 @@ def main() -> None:
     rows = read(given.out)
     for seed in range(given.seeds):
         todo: list[query.Strategy] = [
-            s for s in query.STRATEGIES if (seed, s) not in {(r[0], r[1]) for r in rows}
+            s for s in query.STRATEGIES if (seed, s, given.target) not in {r[:3] for r in rows}
         ]
         if not todo:
             continue
@@ -149,8 +157,8 @@ def main() -> None:
         begin = {name: phantoms.samples[name].labels for name in phantoms.labelled}
         for strategy in todo:
             rng = np.random.default_rng([seed, 1])
-            points = replay(begin, phantoms.pool, phantoms, strategy, given.batch, rng)
-            rows += [(seed, strategy, *point) for point in points]
+            points = replay(begin, phantoms.pool, phantoms, strategy, given.batch, rng, given.target)
+            rows += [(seed, strategy, given.target, *point) for point in points]
             write(given.out, rows)
             print(
                 f"seed {seed}, {strategy}: {' '.join(f'{p.minutes:.0f} min {p.dsc:.3f}' for p in points)}",
@@ -163,7 +171,9 @@ def report(rows: list, n_seeds: int, target: float) -> None:
     """Minutes to the target by strategy, and the verdict."""
     minutes: dict[query.Strategy, tuple[float | None, ...]] = {}
     for strategy in query.STRATEGIES:
-        walks = [[Point(*r[2:]) for r in rows if r[:2] == (seed, strategy)] for seed in range(n_seeds)]
+        walks = [
+            [Point(*r[3:]) for r in rows if r[:3] == (seed, strategy, target)] for seed in range(n_seeds)
+        ]
         minutes[strategy] = tuple(minutes_to(walk, target) for walk in walks)
         said = ", ".join("not reached" if m is None else f"{m:.0f}" for m in minutes[strategy])
         print(f"{strategy:14}{said}")
@@ -177,13 +187,13 @@ def read(path: Path) -> list:
         return []
     with open(path, newline="") as stream:
         return [
-            (int(r["seed"]), r["strategy"], int(r["kidneys"]), float(r["minutes"]), float(r["dsc"]))
+            (int(r["seed"]), r["strategy"], *map(float, (r[name] for name in COLUMNS[2:])))
             for r in csv.DictReader(stream)
         ]
 
 
 def write(path: Path, rows: list) -> None:
-    lines = [",".join(COLUMNS), *(f"{a},{b},{c},{d:.3f},{e:.5f}" for a, b, c, d, e in rows)]
+    lines = [",".join(COLUMNS), *(f"{a},{b},{t:g},{n:.0f},{m:.3f},{dsc:.5f}" for a, b, t, n, m, dsc in rows)]
     write_text(path, "\n".join(lines) + "\n")
 
 

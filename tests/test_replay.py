@@ -31,11 +31,10 @@ class Arithmetic:
         return f"truth of {case}", 60.0
 
 
-def walk(strategy, batch=1):
+def walk(strategy, batch=1, enough_dsc=1.0):
     learner = Arithmetic()
-    return replay(
-        {"start": "truth"}, tuple(WORTH), learner, strategy, batch, np.random.default_rng(0)
-    ), learner
+    rng = np.random.default_rng(0)
+    return replay({"start": "truth"}, tuple(WORTH), learner, strategy, batch, rng, enough_dsc), learner
 
 
 def test_the_most_work_first_reaches_the_target_first():
@@ -50,6 +49,13 @@ def test_the_most_work_first_reaches_the_target_first():
     assert minutes_to(listed, 0.6) == pytest.approx(2.5)
     assert minutes_to(least, 0.6) == pytest.approx(3 + 0.05 / 0.3)
     assert points[-1] == listed[-1] == least[-1]
+
+
+def test_a_replay_ends_where_it_has_reached_enough():
+    points, learner = walk("effort", enough_dsc=0.6)
+    assert [point.dsc for point in points] == pytest.approx([0.2, 0.5, 0.7])
+    assert len(learner.fitted) == 3
+    assert minutes_to(points, 0.6) == minutes_to(walk("effort")[0], 0.6)
 
 
 def test_batches_fit_once_each():
