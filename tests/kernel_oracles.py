@@ -1,11 +1,20 @@
 """Slow, plain answers to what the kernels compute, from SciPy and NumPy."""
 
+import os
+
 import numpy as np
 import numpy.typing as npt
+from hypothesis import settings
 from scipy import ndimage
 
 DTYPES = [np.dtype(t) for t in ("bool", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8")]
 RANK = {6: 1, 18: 2, 26: 3}
+SANITIZED = "KIDSEG_SANITIZED" in os.environ  # by tests/sanitize_kernels.py: everything is slow
+
+
+def examples(n: int) -> settings:
+    """n random examples of a property, a tenth of them in a sanitized build."""
+    return settings(max_examples=max(n // 10, 10) if SANITIZED else n, deadline=None)
 
 
 def layouts(array: np.ndarray) -> dict[str, np.ndarray]:

@@ -2,9 +2,18 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from kernel_oracles import DTYPES, keep_oracle, label_oracle, largest, layouts, random_labels
+from kernel_oracles import (
+    DTYPES,
+    SANITIZED,
+    examples,
+    keep_oracle,
+    label_oracle,
+    largest,
+    layouts,
+    random_labels,
+)
 from scipy import ndimage
 
 from kidseg_jax import kernels
@@ -81,7 +90,7 @@ def test_components_of_solid_volumes_and_long_spirals():
     assert kernels.label_components(snake, 6)[1] == 1
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(data=st.data())
 def test_components_property(data):
     shape = data.draw(st.tuples(st.integers(0, 7), st.integers(0, 7), st.integers(0, 140)))
@@ -192,6 +201,7 @@ def test_two_dimensional_labels():
         np.testing.assert_array_equal(kernels.keep_largest(labels), kernels.keep_largest(labels[None])[0])
 
 
+@pytest.mark.skipif(SANITIZED, reason="4 billion voxels take minutes in a sanitized build")
 def test_more_than_two_to_the_31_voxels():
     solid = np.broadcast_to(np.ones((1, 1024, 1024), bool), (2100, 1024, 1024))
     stats = kernels.component_stats(solid, threads=2)

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from kernel_oracles import layouts, taps_oracle
+from kernel_oracles import examples, layouts, taps_oracle
 
 from kidseg_jax import kernels
 
@@ -29,7 +29,7 @@ def draw_grid(data, rng):
     return shape, coordinates
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(data=st.data())
 def test_resample_linear_matches_numpy(data):
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
@@ -55,7 +55,7 @@ def test_averages_are_means_of_blocks_and_whole_steps_are_copies():
     np.testing.assert_allclose(halves, blocks, atol=1e-3)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(data=st.data())
 def test_argmax_resample_matches_numpy(data):
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))

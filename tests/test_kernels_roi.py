@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from kernel_oracles import DTYPES, box_oracle, layouts, random_labels
+from kernel_oracles import DTYPES, box_oracle, examples, layouts, random_labels
 
 from kidseg_jax import kernels
 from kidseg_jax.kernels import Box
@@ -44,7 +44,7 @@ def boxes(draw, shape, size=None):
     return Box(lo, tuple(c + s for c, s in zip(lo, size, strict=True)))
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(data=st.data())
 def test_crop_matches_numpy_and_paste_undoes_it(data):
     shape = data.draw(st.tuples(*[st.integers(0, 8)] * 3))
@@ -67,7 +67,7 @@ def test_crop_matches_numpy_and_paste_undoes_it(data):
     np.testing.assert_array_equal(blank, np.where(inside, volume, 0))
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(data=st.data())
 def test_many_crops_in_one_call_are_the_single_ones(data):
     volume = np.arange(6 * 7 * 8, dtype=np.int16).reshape(6, 7, 8)

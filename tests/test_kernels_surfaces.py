@@ -4,11 +4,12 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from kernel_oracles import (
     border_oracle,
     distances_oracle,
+    examples,
     layouts,
     random_labels,
     triangle_distances_oracle,
@@ -43,7 +44,7 @@ def ball(shape, centre, radius, spacing=(1, 1, 1)) -> np.ndarray:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(data=st.data())
 def test_border_and_surfel_distances_match_brute_force(data):
     shape = data.draw(st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 70)))
