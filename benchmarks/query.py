@@ -49,7 +49,7 @@ class Phantoms:
         self.seed, self.annotator, self.steps = seed, base.annotator, steps
         self.net: NetConfig = replace(base.fine, features=(8, 16, 32), patch=(48, 36, 40), spacing_mm=3.0)
         self.spacing_mm: Spacing = (self.net.spacing_mm, self.net.spacing_mm, self.net.spacing_mm)
-        self.settings = replace(base.fine_train, steps=steps)
+        self.settings = replace(base.fine_train, steps=steps, poses=1)
         n_kidneys = max(n_patients, 2 * n_patients - 4)
         cohort = CohortConfig(patients=n_patients, kidneys=n_kidneys, rcc_kidneys=n_patients // 2)
         self.samples: dict[str, Sample] = {}
@@ -64,7 +64,7 @@ class Phantoms:
         ct = canonical(case.ct)
         return {
             kidney.name: fine_sample(
-                ct, kidney_labels(case.labels, kidney), kidney.side, self.net, self.settings.shift_mm
+                ct, kidney_labels(case.labels, kidney), kidney.side, self.net, self.settings
             )
             for kidney in kidneys_of(case)
         }

@@ -14,7 +14,7 @@ class CohortConfig:
     """Number of kidneys, 1 or 2 a patient; a patient with one has fat and bowel in the other fossa."""
     rcc_kidneys: int = 30
     """Number of kidneys with a renal cell carcinoma, at most one a patient."""
-    hardness: float = 0.6
+    hardness: float = 1.0
     """Scale of what makes phantoms differ: contrast phase, noise, pose, shape, tumours (ranges hold at 1)."""
     accessory_artery: float = 0.25
     """Share of kidneys with a second renal artery, 0 to 1."""
@@ -80,7 +80,7 @@ class AnnotatorConfig:
     """Time to look one structure over, changed or not, in s."""
     seconds_per_slice: float = 8.0
     """Time to find and open each slice that is changed, in s."""
-    seconds_per_outline_mm: tuple[float, float, float, float, float] = (1.06, 0.77, 0.33, 0.037, 0.18)
+    seconds_per_outline_mm: tuple[float, float, float, float, float] = (1.06, 0.77, 0.33, 0.037, 0.134)
     """Time per mm of outline drawn again, in s: artery, vein, ureter, parenchyma, rcc. Fitted so that the 50
     default phantom kidneys of seed 0, from nothing, take the mean minutes of the paper's table 2."""
     seconds_per_ml: float = 2.0
@@ -169,6 +169,12 @@ class TrainConfig:
     """SD of the Gaussian noise on every input, in units of half the HU window."""
     shift_mm: float = 8.0
     """Largest random shift of the patch along each axis, in mm."""
+    poses: int = 1
+    """Poses each ROI is learned in: its own, and others resampled from its CT when the stage begins."""
+    pose_turn_deg: float = 10.0
+    """Largest turn of a pose about each of the three axes, in degrees."""
+    pose_stretch: float = 0.12
+    """Largest stretch of a pose along each axis, as a share."""
     gain_sd: float = 0.0
     """SD of a random scale of the intensities about 1."""
     offset_sd: float = 0.0
@@ -182,19 +188,29 @@ class TrainConfig:
         if (
             self.steps < 0
             or self.batch < 1
+            or self.poses < 1
             or (self.steps == 0 and not (self.epochs and min(self.epochs) > 0))
         ):
             raise ValueError(
-                "TrainConfig: need steps above 0 or epochs above 0, and a batch of 1 or more, "
-                f"got steps {self.steps}, epochs {self.epochs}, batch {self.batch}"
+                "TrainConfig: need steps above 0 or epochs above 0, and batch and poses of 1 or more, "
+                f"got steps {self.steps}, epochs {self.epochs}, batch {self.batch}, poses {self.poses}"
             )
         for name in ("rate", "kernel_rate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"TrainConfig.{name}: must be positive, got {getattr(self, name)}")
-        for name in ("weight_decay", "noise_sd", "shift_mm", "gain_sd", "offset_sd", "turn_deg", "zoom"):
+        for name in (
+            "weight_decay",
+            "noise_sd",
+            "shift_mm",
+            "gain_sd",
+            "offset_sd",
+            "turn_deg",
+            "zoom",
+            "pose_turn_deg",
+        ):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"TrainConfig.{name}: must not be negative, got {getattr(self, name)}")
-        for name in ("warmup", "momentum", "zoom"):
+        for name in ("warmup", "momentum", "zoom", "pose_stretch"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"TrainConfig.{name}: need 0 to below 1, got {getattr(self, name)}")
 
@@ -223,10 +239,11 @@ class Config:
     )
     """The network that segments one kidney in its ROI."""
     fine_train: TrainConfig = TrainConfig(
-        steps=550,
+        steps=800,
         optimizer="muon",
         class_weights=(1.0, 20.0, 15.0, 15.0, 2.0, 8.0),
         dice_power=2,
+        poses=8,
         gain_sd=0.05,
         offset_sd=0.05,
     )

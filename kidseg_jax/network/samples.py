@@ -1,15 +1,16 @@
 """What both networks learn from: a labelled case on the coarse grid and on one ROI for each kidney."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
 from kidseg_jax import kernels
-from kidseg_jax.config import NetConfig
+from kidseg_jax.config import NetConfig, TrainConfig
 from kidseg_jax.imaging.cohort import Side
 from kidseg_jax.imaging.structures import NAMES, PARENCHYMA, STRUCTURES
 from kidseg_jax.imaging.volume import Labels, Volume
 from kidseg_jax.network.cascade import box_centre_mm, coarse_grid, fine_roi
+from kidseg_jax.network.poses import draw_poses, in_poses
 from kidseg_jax.network.roi import sample_ct, sample_labels, sample_mask
 from kidseg_jax.network.training import Sample
 
@@ -39,19 +40,23 @@ def fine_sample(
     labels: Labels,
     side: Side,
     net: NetConfig,
-    shift_mm: float,
+    settings: TrainConfig,
     threads: int = 1,
     told: Collection[str] = NAMES,
+    seed: int | Sequence[int] = 0,
 ) -> Sample:
     """One kidney's ROI of a canonical CT with its labels, left kidneys mirrored onto right ones.
 
     labels: that kidney alone, uint8 on the CT's voxels (z, y, x); told: the structures that they tell from
-    background. Raises ValueError without parenchyma or RCC.
+    background; seed: of the other poses that the settings ask for. Raises ValueError without parenchyma or
+    RCC.
     """
     box = kernels.bounding_box(labels >= PARENCHYMA)
     if box is None:
         raise ValueError(f"fine_sample: need parenchyma or RCC of the {side} kidney, got none")
-    roi = fine_roi(net, box_centre_mm(box, ct.spacing_mm), side, margin_voxels(net, shift_mm))
+    roi = fine_roi(net, box_centre_mm(box, ct.spacing_mm), side, margin_voxels(net, settings.shift_mm))
     untold = frozenset(structure.label for structure in STRUCTURES if structure.name not in told)
     image = sample_ct(ct.array, ct.spacing_mm, roi, threads)
-    return Sample(image, sample_labels(labels, ct.spacing_mm, roi), untold)
+    poses = draw_poses(settings, net.spacing_mm, np.random.default_rng(seed))
+    posed = in_poses(ct.array, labels, ct.spacing_mm, roi, poses, threads)
+    return Sample(image, sample_labels(labels, ct.spacing_mm, roi), untold, tuple(posed))

@@ -19,12 +19,14 @@ from kidseg_jax.network.unet import Params, make_unet
 class Sample(NamedTuple):
     """One ROI of one kidney on the network's grid: ct int16 HU and labels uint8, both (z, y, x).
 
-    untold: classes that these labels do not tell from background.
+    untold: classes that these labels do not tell from background. posed: ct and labels of the same kidney in
+    other poses; each time it is drawn, one of all its poses is learned from.
     """
 
     ct: np.ndarray
     labels: np.ndarray
     untold: frozenset[int] = frozenset()
+    posed: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
 
 
 class TrainState(NamedTuple):
@@ -153,13 +155,21 @@ def train(
     keep_freed_memory()
     key = jax.random.key(seed)
     order = order_of_samples(len(samples), total * batch, seed)
-    on_device = [(jnp.asarray(s.ct), jnp.asarray(s.labels)) for s in samples]
+    pose = np.random.default_rng((seed, 1)).random(len(order))
+    on_device = [
+        [(jnp.asarray(ct), jnp.asarray(labels)) for ct, labels in ((s.ct, s.labels), *s.posed)]
+        for s in samples
+    ]
     never, n_classes = never_told(samples), len(state.params["head"]["bias"][...])
     merges = any(s.untold != never for s in samples)
     untold = np.array([[c in s.untold for c in range(n_classes)] for s in samples])
     for i in range(int(state.step), total):
-        drawn = order[i * batch : (i + 1) * batch]
-        cts, labels = zip(*(on_device[j] for j in drawn), strict=True)
+        here = slice(i * batch, (i + 1) * batch)
+        drawn = order[here]
+        poses = [on_device[j] for j in drawn]
+        cts, labels = zip(
+            *(p[int(at * len(p))] for p, at in zip(poses, pose[here], strict=True)), strict=True
+        )
         merged = (jnp.asarray(untold[drawn]),) if merges else ()
         state, loss = step(state, cts, labels, key, *merged)
         yield state, loss

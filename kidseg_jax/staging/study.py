@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
@@ -53,7 +54,16 @@ def teach(case: Case, labels: Volume, config: Config, threads: int) -> Evidence:
     }
     coarse = coarse_sample(ct, alone, config.coarse, config.coarse_train.shift_mm, threads)
     fine = tuple(
-        fine_sample(ct, of_side, side, config.fine, config.fine_train.shift_mm, threads, told)
+        fine_sample(
+            ct,
+            of_side,
+            side,
+            config.fine,
+            config.fine_train,
+            threads,
+            told,
+            seed=(config.seed, crc32(f"{case.name} {side}".encode())),
+        )
         for side, of_side in alone.items()
     )
     return Evidence((coarse,), fine)
