@@ -159,7 +159,7 @@ def test_words_of_the_summary_follow_the_run(tmp_path):
     rising = " ".join(plain_summary(read_run(make_run(tmp_path / "rising", gain=12.0))))
     assert "rose by" in rising and "50 % saved" in rising and "simulated minutes" in rising
     falling = " ".join(plain_summary(read_run(make_run(tmp_path / "falling", gain=-8.0))))
-    assert "fell by" in falling and "artery falls from stage 2 to 3" in falling
+    assert "fell by" in falling and "Artery falls from stage 2 to 3" in falling
     flat = read_run(make_run(tmp_path / "flat", gain=0.0))
     assert "no difference was shown" in " ".join(plain_summary(flat))
     assert "would likely be missed" in " ".join(limits(flat))

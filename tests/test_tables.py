@@ -11,6 +11,7 @@ from run_directories import make_run
 
 from kidseg_jax.evaluation import published
 from kidseg_jax.evaluation.accuracy import (
+    compare_stages,
     compared_stages,
     dsc_table,
     falls,
@@ -19,7 +20,8 @@ from kidseg_jax.evaluation.accuracy import (
 )
 from kidseg_jax.evaluation.effort import minutes_table, rms_table
 from kidseg_jax.evaluation.grids import Cell, Grid, Row, to_csv, to_html, to_markdown, to_terminal
-from kidseg_jax.evaluation.records import HEADINGS, read_run
+from kidseg_jax.evaluation.records import COLUMNS, HEADINGS, read_run
+from kidseg_jax.evaluation.statistics import holm
 from kidseg_jax.evaluation.tables import differences_of_setup, run_tables
 from kidseg_jax.imaging.structures import NAMES
 
@@ -74,6 +76,18 @@ def test_a_fall_and_a_difference_that_is_not_shown_are_said_plainly(tmp_path):
     assert any("no difference shown (p = 0." in note for note in dsc_table(flat).notes)
     rising = read_run(make_run(tmp_path / "rising", gain=15.0))
     assert any("better by" in s and "p < 0.001" in s for s in stage_sentences(rising))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_difference_that_a_stricter_test_does_not_bear_out_is_not_claimed(tmp_path, seed):
+    run = read_run(make_run(tmp_path / "run", gain=0.9, seed=seed))
+    sentences = iter(stage_sentences(run))
+    for before, after in compared_stages(run):
+        tests = [compare_stages(before, after, column) for column in COLUMNS]
+        stricter = [*holm([test.p_t for test in tests[:-1]]), tests[-1].p_clustered]
+        for test, p in zip(tests, stricter, strict=True):
+            assert test.p_t is not None and p is not None
+            assert ("no difference shown" in next(sentences)) == (max(test.p_t, p) > 0.05)
 
 
 def test_minutes_say_simulated_and_saving_is_that_of_the_means(tmp_path):

@@ -21,11 +21,11 @@ def learning_curve(run: Run) -> str:
     """Six small charts: mean DSC % over stages with the 95 % interval by patient, each kidney, and the
     paper's means.
     """
-    panels = [
-        _panel(index, heading, _stage_marks(run, column, index))
+    panels = "".join(
+        _panel(heading, _stage_marks(run, column, index))
         for index, (column, heading) in enumerate(zip(COLUMNS, HEADINGS, strict=True))
-    ]
-    return _svg(3 * _PANEL[0], 2 * _PANEL[1], "".join(panels), "DSC over stages, per structure and in total")
+    )
+    return f"<div class='panels'>{panels}</div>"
 
 
 def minutes_chart(run: Run) -> str:
@@ -88,13 +88,12 @@ def _stage_marks(run: Run, column: str, index: int) -> str:
     return "".join(parts)
 
 
-def _panel(index: int, heading: str, marks: str) -> str:
-    x, y = index % 3 * _PANEL[0], index // 3 * _PANEL[1]
+def _panel(heading: str, marks: str) -> str:
     left, top, right, bottom = _PLOT
     body = _text(left, 16, heading, size=13, anchor="start", weight="600")
     body += _axis_y(left, top, right, bottom, 100, "%") + marks
     body += _text((left + right) / 2, bottom + 30, "stage", size=11)
-    return f"<g transform='translate({x} {y})'>{body}</g>"
+    return _svg(*_PANEL, body, f"DSC over stages, {heading}")
 
 
 def _axis_y(left: float, top: float, right: float, bottom: float, highest: float, unit: str) -> str:

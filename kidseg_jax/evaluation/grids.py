@@ -128,9 +128,11 @@ def to_html(grid: Grid) -> str:
         for row in grid.rows
     )
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in grid.notes)
-    caption = f"<caption>{html.escape(grid.title)}</caption>"
-    table = f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    return f"<div class='table'>{table}</div>" + (f"<ul class='notes'>{notes}</ul>" if notes else "")
+    title = html.escape(grid.title, quote=True)
+    table = f"<table aria-label='{title}'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<p class='title'>{title}</p><div class='table'>{table}</div>" + (
+        f"<ul class='notes'>{notes}</ul>" if notes else ""
+    )
 
 
 def _pipes(cells: Sequence[str]) -> str:

@@ -8,6 +8,11 @@ from kidseg_jax.labelling.events import LabelEvent
 from kidseg_jax.labelling.ledger import read_ledger
 
 
+def _who(event: LabelEvent) -> str:
+    told = "simulated" in event.annotator or not event.simulated
+    return event.annotator if told else f"{event.annotator}, simulated"
+
+
 def ledger_html(path: Path) -> str:
     """A table of labels by stage, origin and annotator, and the head of the chain; a broken chain is said."""
     if not path.is_file():
@@ -21,14 +26,14 @@ def ledger_html(path: Path) -> str:
     labels: Counter[tuple[int, str, str]] = Counter()
     cases: dict[tuple[int, str, str], set[str]] = {}
     for event in events:
-        key = (event.stage, event.origin, event.annotator + (", simulated" if event.simulated else ""))
+        key = (event.stage, event.origin, _who(event))
         labels[key] += 1
         seconds[key] += round(event.active_s or 0)
         cases.setdefault(key, set()).add(event.case)
     rows = "".join(
         f"<tr><th scope='row'>{stage}</th><td>{html.escape(origin)}</td><td>{html.escape(who)}</td>"
         f"<td>{len(cases[stage, origin, who])}</td><td>{labels[stage, origin, who]}</td>"
-        f"<td>{seconds[stage, origin, who] / 60:.0f}</td></tr>"
+        f"<td>{seconds[stage, origin, who] / 60:.0f}{' simulated' * ('simulated' in who)}</td></tr>"
         for stage, origin, who in sorted(labels)
     )
     names = ("stage", "origin", "annotator", "cases", "labels", "minutes")

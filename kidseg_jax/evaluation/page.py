@@ -75,8 +75,12 @@ def _summary(run: Run) -> str:
 
 def _minutes(run: Run) -> str:
     chart = minutes_chart(run)
-    word = "Simulated minutes" if run.simulated else "Minutes"
-    return f"<figure>{chart}<figcaption>{word} per kidney, mean.</figcaption></figure>" if chart else ""
+    said = f"{'Simulated minutes' if run.simulated else 'Minutes'} per kidney, mean."
+    return (
+        f"<figure><div class='table wide'>{chart}</div><figcaption>{said}</figcaption></figure>"
+        if chart
+        else ""
+    )
 
 
 def _drawn(drawings: dict[str, Drawing]) -> Iterable[str]:
@@ -167,14 +171,19 @@ def _info(run: Run) -> Iterable[str]:
     yield f"<div class='table'><table><thead><tr>{head}</tr></thead><tbody>{trained}</tbody></table></div>"
     if not run.info:
         yield "<p class='soft'>run.json is missing.</p>"
+    yield _fields({key: value for key, value in run.info.items() if not isinstance(value, dict)})
     for key, value in run.info.items():
-        rows = "".join(
-            f"<tr><th scope='row'>{html.escape(name)}</th><td class='text'>{html.escape(text)}</td></tr>"
-            for name, text in _flat(value)
-        )
-        table = f"<div class='table'><table><tbody>{rows}</tbody></table></div>"
-        state = "" if key == "config" else " open"
-        yield f"<details{state}><summary>{html.escape(key)}</summary>{table}</details>"
+        if isinstance(value, dict):
+            state = "" if key == "config" else " open"
+            yield f"<details{state}><summary>{html.escape(key)}</summary>{_fields(value)}</details>"
+
+
+def _fields(value: dict[str, Any]) -> str:
+    rows = "".join(
+        f"<tr><th scope='row'>{html.escape(name)}</th><td class='text'>{html.escape(text)}</td></tr>"
+        for name, text in _flat(value)
+    )
+    return f"<div class='table'><table><tbody>{rows}</tbody></table></div>" if value else ""
 
 
 def _said(number: float | None) -> str:

@@ -1,6 +1,6 @@
 """What a run found, in plain sentences for someone who reads nothing else, and what it cannot show."""
 
-from kidseg_jax.evaluation.accuracy import compare_stages, compared_stages, falls
+from kidseg_jax.evaluation.accuracy import as_sentence, compare_stages, compared_stages, falls
 from kidseg_jax.evaluation.effort import PAIRS, mean_seconds
 from kidseg_jax.evaluation.published import USABLE_RMS_MM
 from kidseg_jax.evaluation.records import COLUMNS, HEADINGS, Run
@@ -85,7 +85,7 @@ def _accuracy(run: Run) -> list[str]:
             else f"{between} the total {'rose' if difference > 0 else 'fell'} by "
             f"{abs(difference):.1f} points ({format_p(p)}, by patient)."
         )
-    return said + falls(run)
+    return said + [as_sentence(words) for words in falls(run)]
 
 
 def _effort(run: Run) -> list[str]:
@@ -112,7 +112,7 @@ def _surfaces(run: Run) -> list[str]:
             mean = sum(found) / len(found)
             under = sum(rms < USABLE_RMS_MM for rms in found)
             said.append(
-                f"{_sentence(PAIRS[pair].replace(' vs ', ' and '))} surfaces lie {mean:.1f} mm apart "
+                f"{as_sentence(PAIRS[pair].replace(' vs ', ' and '))} surfaces lie {mean:.1f} mm apart "
                 f"(RMS, mean); {under} "
                 f"of {len(found)} kidneys "
                 f"stay under the {USABLE_RMS_MM:g} mm that printing asks for."
@@ -139,7 +139,3 @@ def _detectable(run: Run) -> str | None:
         f"{high:.1f} points "
         f"({hardest}) would likely be missed."
     )
-
-
-def _sentence(words: str) -> str:
-    return words[:1].upper() + words[1:]
