@@ -11,6 +11,7 @@ from kidseg_jax.evaluation.kits import REGIONS, measure_kits
 from kidseg_jax.evaluation.metrics import (
     KITS_TOLERANCES_MM,
     TOLERANCES_MM,
+    crop_together,
     dice,
     measure,
     measure_kidney,
@@ -123,6 +124,9 @@ def agrees_with_package(package: ModuleType, truth: np.ndarray, predicted: np.nd
     assert ours.hd_mm == pytest.approx(package.compute_robust_hausdorff(theirs, 100), abs=1e-6)
     assert ours.hd95_mm == pytest.approx(package.compute_robust_hausdorff(theirs, 95), abs=1e-6)
     assert ours.assd_mm == pytest.approx(np.average(means, weights=areas), abs=1e-6)
+    squares = np.concatenate([theirs["distances_gt_to_pred"], theirs["distances_pred_to_gt"]]) ** 2
+    weights = np.concatenate([theirs["surfel_areas_gt"], theirs["surfel_areas_pred"]])
+    assert ours.surface_rms_mm == pytest.approx(np.sqrt(np.average(squares, weights=weights)), abs=1e-6)
     for name, tolerance in TOLERANCES_MM.items():
         expected = package.compute_surface_dice_at_tolerance(theirs, tolerance)
         assert getattr(ours, name) == pytest.approx(expected, abs=1e-6)
@@ -147,6 +151,44 @@ def test_two_annotators_agree_with_the_surface_distance_package(surface_distance
 
     first, second = (read_labels(path) for path in annotators(shared_data, kidney)[:2])
     agrees_with_package(surface_distance, first.array > 0, second.array > 0, first.spacing_mm)
+
+
+@pytest.mark.parametrize("case", ["07", "13"])
+@pytest.mark.parametrize("network", ["CE", "Dice"])
+def test_a_network_and_an_expert_agree_with_the_surface_distance_package(
+    surface_distance, shared_data, case, network
+):
+    from kidseg_jax.imaging.io import read_labels
+
+    folder = shared_data / "evalseg_left_kidney"
+    truth, predicted = (
+        read_labels(folder / f"{case}_{name}.nii.gz") for name in ("truth", f"pred_{network}")
+    )
+    left = truth.array == 3, predicted.array == 3
+    assert left[0].any() and left[1].any()
+    agrees_with_package(surface_distance, *left, truth.spacing_mm)
+
+
+@pytest.mark.parametrize("case", ["case_00018", "case_00061"])
+def test_kits_maps_agree_with_the_surface_distance_package(surface_distance, shared_data, case):
+    from kidseg_jax.imaging.io import read_labels
+
+    labels = read_labels(shared_data / f"kits19_labels/{case}.nii.gz")
+    moved = np.roll(labels.array, (2, -1), axis=(1, 2))
+    moved[moved == 2] = 1  # the tumour is missed
+    records = measure_kits(labels.array, moved, labels.spacing_mm)
+    for record, values in zip(records, REGIONS.values(), strict=True):
+        a, b = np.isin(labels.array, values), np.isin(moved, values)
+        if not b.any():
+            assert a.any() and (record["dice"], record["surface_dice"]) == (0, 0)
+            continue
+        a, b = crop_together(a, b)
+        with pytest.warns(DeprecationWarning):
+            theirs = surface_distance.compute_surface_distances(a, b, labels.spacing_mm)
+        tolerance_mm = KITS_TOLERANCES_MM[record["region"]]
+        expected = surface_distance.compute_surface_dice_at_tolerance(theirs, tolerance_mm)
+        assert record["surface_dice"] == pytest.approx(expected, abs=1e-6)
+        assert record["dice"] == pytest.approx(surface_distance.compute_dice_coefficient(a, b), abs=1e-6)
 
 
 def test_kits_regions_and_empty_cases_follow_the_challenge(surface_distance):

@@ -121,8 +121,8 @@ def stage_sentences(run: Run) -> list[str]:
         stricter = [*holm([test.p_t for test in tests[:-1]]), tests[-1].p_clustered]
         how = [*["after Holm's correction over structures"] * (len(tests) - 1), "by patient"]
         said += [
-            f"{heading}, stage {before.stage} to {after.stage}: {_stricter_verdict(*test)}."
-            for heading, *test in zip(HEADINGS, tests, stricter, how, strict=True)
+            f"{heading}, stage {before.stage} to {after.stage}: {_stricter_verdict(test, p, way)}."
+            for heading, test, p, way in zip(HEADINGS, tests, stricter, how, strict=True)
         ]
     return said
 
