@@ -1,5 +1,7 @@
 """What a training patch goes through before the network sees it, on the device."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -36,7 +38,7 @@ def random_patch(
     image = to_window(hu, net.window_hu)
     gain = 1.0 + train.gain_sd * jax.random.normal(gain_key)
     offset = train.offset_sd * jax.random.normal(offset_key)
-    noise = train.noise_sd * jax.random.normal(noise_key, net.patch)
+    noise = train.noise_sd * jax.random.normal(noise_key, (math.prod(net.patch),)).reshape(net.patch)
     return image * gain + offset + noise, targets
 
 

@@ -1,10 +1,12 @@
 """The 3-D U-Net of both cascade levels: encoder and decoder with max pooling and concatenated skips."""
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from kidseg_jax.config import NetConfig
@@ -22,17 +24,27 @@ class ConvBlock(nnx.Module):
     """
 
     def __init__(self, c_in: tuple[int, ...], c_out: int, dtype: jnp.dtype, *, rngs: nnx.Rngs):
-        init = jax.nn.initializers.variance_scaling(
-            2.0 * c_in[0] / sum(c_in), "fan_in", "normal", in_axis=(0, 1, 2, 3)
-        )
-        self.kernels = nnx.List([nnx.Param(init(rngs.params(), (3, 3, 3, c, c_out))) for c in c_in])
-        self.scale = nnx.Param(jnp.ones(c_out))
-        self.bias = nnx.Param(jnp.zeros(c_out))
+        variance = 2.0 / (27 * sum(c_in))
+        self.kernels = nnx.List([_normal(rngs, (3, 3, 3, c, c_out), variance) for c in c_in])
+        self.scale = nnx.Param(jnp.asarray(np.ones(c_out, np.float32)))
+        self.bias = nnx.Param(jnp.asarray(np.zeros(c_out, np.float32)))
         self.dtype = dtype
 
     def __call__(self, *inputs: jax.Array) -> jax.Array:
         kernels = [k[...].astype(self.dtype) for k in self.kernels]
         return conv_block(inputs, kernels, self.scale[...], self.bias[...]).astype(self.dtype)
+
+
+class Pointwise(nnx.Module):
+    """A linear map of each voxel's channels, in the type of its input: (b, z, y, x, c_in) -> (..., c_out)."""
+
+    def __init__(self, c_in: int, c_out: int, has_bias: bool, *, rngs: nnx.Rngs):
+        self.kernel = _truncated_normal(rngs, (c_in, c_out), 1.0 / c_in)
+        self.bias = nnx.Param(jnp.asarray(np.zeros(c_out, np.float32))) if has_bias else nnx.data(None)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        bias = None if self.bias is None else self.bias[...].astype(x.dtype)
+        return linear(x, self.kernel[...].astype(x.dtype), bias)
 
 
 class UNet(nnx.Module):
@@ -52,16 +64,14 @@ class UNet(nnx.Module):
             ]
         )
         steps = list(pairwise(widths))
-        self.reduce = nnx.List(
-            [nnx.Linear(low, c, use_bias=False, dtype=dtype, rngs=rngs) for c, low in steps]
-        )
+        self.reduce = nnx.List([Pointwise(low, c, has_bias=False, rngs=rngs) for c, low in steps])
         self.decoder = nnx.List(
             [
                 nnx.List([ConvBlock((c, c), c, dtype, rngs=rngs), ConvBlock((c,), c, dtype, rngs=rngs)])
                 for c, _ in steps
             ]
         )
-        self.head = nnx.Linear(widths[0], n_classes, dtype=jnp.float32, rngs=rngs)
+        self.head = Pointwise(widths[0], n_classes, has_bias=True, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = x.astype(self.dtype)
@@ -71,9 +81,8 @@ class UNet(nnx.Module):
             skips.append(x)
         for level in reversed(range(len(self.decoder))):
             first, second = self.decoder[level]
-            narrow = linear(x, self.reduce[level].kernel[...].astype(self.dtype))
-            x = second(first(upsample(narrow, self.pool), skips[level]))
-        return linear(x.astype(jnp.float32), self.head.kernel[...], self.head.bias[...])
+            x = second(first(upsample(self.reduce[level](x), self.pool), skips[level]))
+        return self.head(x.astype(jnp.float32))
 
 
 def make_unet(config: NetConfig, n_classes: int, seed: int) -> tuple[Apply, Params]:
@@ -84,3 +93,31 @@ def make_unet(config: NetConfig, n_classes: int, seed: int) -> tuple[Apply, Para
         return nnx.merge(graph, params)(images)
 
     return apply, params
+
+
+@partial(jax.jit, static_argnums=1)
+def _flat_normal(key: jax.Array, n: int) -> jax.Array:
+    return jax.random.normal(key, (n,))
+
+
+@partial(jax.jit, static_argnums=1)
+def _flat_truncated(key: jax.Array, n: int) -> jax.Array:
+    return jax.random.truncated_normal(key, -2.0, 2.0, (n,))
+
+
+def _normal(rngs: nnx.Rngs, shape: tuple[int, ...], variance: float) -> nnx.Param:
+    return _scaled(_flat_normal, rngs, shape, np.sqrt(np.float32(variance)))
+
+
+def _truncated_normal(rngs: nnx.Rngs, shape: tuple[int, ...], variance: float) -> nnx.Param:
+    """Normal draws cut at twice their SD, of this variance after the cut."""
+    return _scaled(_flat_truncated, rngs, shape, np.sqrt(np.float32(variance)) / np.float32(0.87962566))
+
+
+def _scaled(
+    draw: Callable[..., jax.Array], rngs: nnx.Rngs, shape: tuple[int, ...], by: np.float32
+) -> nnx.Param:
+    """The first numbers of a long flat draw: one program for all shapes, as each takes a second to compile."""
+    size = int(np.prod(shape))
+    n = 2 ** max(16, (size - 1).bit_length())
+    return nnx.Param(jnp.asarray(np.asarray(draw(rngs.params(), n))[:size].reshape(shape) * by))
