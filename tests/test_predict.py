@@ -32,6 +32,7 @@ def bright_is_kidney(models, ct: Volume, threads=None) -> cascade.Prediction:
 def networks(monkeypatch):
     monkeypatch.setattr(cascade, "load_models", lambda path: None)
     monkeypatch.setattr(cascade, "predict", bright_is_kidney)
+    monkeypatch.setattr(cascade, "told_structures", lambda models: frozenset(NAMES))
 
 
 def with_kidney(grid=GRID, bottom=4) -> Volume:
@@ -95,6 +96,27 @@ def test_preview_and_statistics(tmp_path):
     assert found["parenchyma"] == pytest.approx((4 * 4 * 6 - 1) * voxel_ml, abs=5e-4)
     assert found["rcc"] == pytest.approx(voxel_ml, abs=5e-4)
     assert {row["incomplete"] for row in rows} == {"no"}
+
+
+def test_a_structure_that_the_model_was_never_shown_has_no_volume(tmp_path, monkeypatch):
+    monkeypatch.setattr(cascade, "told_structures", lambda models: frozenset({"parenchyma", "rcc"}))
+    write_volume(tmp_path / "x.nii.gz", with_kidney())
+    assert predict(tmp_path / "x.nii.gz", "--statistics") == 0
+    assert [row["structure"] for row in table(tmp_path / "x_kidseg.csv")] == ["parenchyma", "rcc"]
+
+
+def test_rules_tidy_the_labels_and_the_volumes(tmp_path):
+    ct = with_kidney()
+    turned = canonical(ct).array.copy()
+    turned[10, 11, 20:22] = 400
+    write_volume(tmp_path / "x.nii.gz", on_grid_of(turned, ct))
+    volumes = []
+    for rules in ([], ["--rules", "one_parenchyma", "sides_apart"]):
+        assert predict(tmp_path / "x.nii.gz", "--statistics", "--overwrite", *rules) == 0
+        labels = canonical(read_labels(tmp_path / "x_kidseg.nii.gz")).array
+        assert labels[10, 11, 20:22].any() == (not rules) and (labels[4:8, 4:8, 3:9] > 0).all()
+        volumes.append(float(table(tmp_path / "x_kidseg.csv")[3]["volume_ml"]))
+    assert volumes[0] - volumes[1] == pytest.approx(2 * float(np.prod(GRID.spacing_mm)) / 1000, abs=2e-3)
 
 
 def table(path: Path) -> list[dict[str, str]]:
