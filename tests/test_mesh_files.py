@@ -70,6 +70,19 @@ def test_stl_of_an_open_or_inward_surface_is_refused_and_not_written(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("ending", [".ply", ".stl", ".glb"])
+def test_what_is_written_comes_back_in_millimetres_where_it_was(tmp_path, ending):
+    surface, path = blob(), tmp_path / f"a{ending}"
+    if ending == ".glb":
+        write_glb(path, {"a": Node(surface, np.zeros((len(surface.vertices_mm), 3)))})
+    else:
+        {".ply": write_ply, ".stl": write_stl}[ending](path, surface)
+    back = read_surface(path)
+    assert KDTree(back.vertices_mm).query(surface.vertices_mm)[0].max() < 1e-3
+    assert KDTree(surface.vertices_mm).query(back.vertices_mm)[0].max() < 1e-3
+    assert back.is_watertight and back.volume_ml == pytest.approx(surface.volume_ml, rel=1e-4)
+
+
 def test_glb_is_metres_y_up_with_one_named_coloured_node_per_surface(tmp_path):
     path = tmp_path / "a.glb"
     surfaces = {"artery": blob(), "vein": blob(2)}

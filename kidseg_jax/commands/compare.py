@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 class Arguments:
     """Surface distances from A to B in mm: label maps in any format, or meshes (PLY, STL, OBJ, GLB, OFF).
 
-    Points are in LPS. A mesh file says neither units nor frame: it is taken as mm in LPS. With --out, writes
-    comparison.json, A's surface coloured by signed distance (PLY and GLB) and, where they are watertight,
-    both as STL.
+    Points are in LPS. A mesh file says neither units nor frame: it is taken as mm in LPS; only a GLB is in
+    metres, Y up, by its standard, and turned back. With --out, writes comparison.json, A's surface coloured
+    by signed distance (PLY and GLB) and, where they are watertight, both as STL.
     """
 
     a: tyro.conf.Positional[Path]

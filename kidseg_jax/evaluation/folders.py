@@ -126,9 +126,9 @@ def summary_grid(evaluation: Evaluation) -> Grid:
         for name in names
     )
     counts = Row(
-        "cases", tuple(Cell(str(_n(evaluation, key)), n=_n(evaluation, key)) for key in evaluation.measures)
+        "defined", tuple(Cell(str(_n(evaluation, key)), n=_n(evaluation, key)) for key in evaluation.measures)
     )
-    notes = ["Mean ± SD over cases for which a measure is defined; the last row counts defined values."]
+    notes = ["Mean ± SD over cases for which a measure is defined; the last row counts the values that are."]
     notes += [_RULES[evaluation.scheme]]
     notes += [f"{case}: {reason}." for case, reason in evaluation.failures.items()]
     cases = len({record["case"] for record in evaluation.records})

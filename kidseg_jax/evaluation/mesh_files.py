@@ -8,12 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from kidseg_jax.evaluation.surfaces import DistanceTo, Surface
+from kidseg_jax.evaluation.surfaces import LPS_MM_TO_GLTF, DistanceTo, Surface
 from kidseg_jax.imaging.files import written_whole
 
 COMMENT = "kidseg_jax; units mm; frame LPS (x left, y posterior, z superior)"
-_LPS_MM_TO_GLTF = (0.001, 0, 0, 0, 0, 0, -0.001, 0, 0, 0.001, 0, 0, 0, 0, 0, 1)
-"""glTF's root matrix, column by column: metres, Y up: x stays, LPS z becomes y, LPS y becomes -z."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +156,8 @@ def write_glb(path: Path, nodes: Mapping[str, Node]) -> None:
             {"name": name, "primitives": [{"attributes": attributes, "indices": indices, "material": 0}]}
         )
     blob = b"".join(chunks)
+    root = np.eye(4)
+    root[:3, :3] = LPS_MM_TO_GLTF
     document = {
         "asset": {
             "version": "2.0",
@@ -167,7 +167,11 @@ def write_glb(path: Path, nodes: Mapping[str, Node]) -> None:
         "scene": 0,
         "scenes": [{"nodes": [0]}],
         "nodes": [
-            {"name": "LPS_mm", "matrix": _LPS_MM_TO_GLTF, "children": list(range(1, len(meshes) + 1))},
+            {
+                "name": "LPS_mm",
+                "matrix": root.T.ravel().tolist(),
+                "children": list(range(1, len(meshes) + 1)),
+            },
             *({"name": name, "mesh": index} for index, name in enumerate(nodes)),
         ],
         "meshes": meshes,

@@ -18,6 +18,8 @@ if importlib.util.find_spec("open3d") is None:
     raise ImportError("surfaces: need Open3D (pip install open3d-cpu libusb-package), which is not installed")
 
 MESH_ENDINGS = (".ply", ".stl", ".obj", ".glb", ".off")
+LPS_MM_TO_GLTF = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]]) / 1000
+"""glTF's world is in metres, Y up: x stays, LPS z becomes y, LPS y becomes -z."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def surface_of(mask: Mask, geometry: Geometry) -> Surface:
 
 def read_surface(path: Path) -> Surface:
     """A mesh file (PLY, STL, OBJ, GLB, OFF), vertices at one place merged; taken as mm in LPS, as the file
-    cannot say.
+    cannot say. A GLB is in metres, Y up, by its standard: turned back as `mesh_files.write_glb` turns it.
 
     Raises FileNotFoundError when there is none, ValueError when it holds no triangle.
     """
@@ -102,6 +104,8 @@ def read_surface(path: Path) -> Surface:
     vertices, triangles = np.asarray(mesh.vertices), np.asarray(mesh.triangles, dtype=np.int64)
     if not len(triangles) or not np.isfinite(vertices).all():
         raise ValueError(f"{path}: need a mesh of finite triangles, got {len(triangles)} triangles")
+    if path.suffix.lower() == ".glb":
+        vertices = vertices @ np.linalg.inv(LPS_MM_TO_GLTF).T
     return joined(Surface(vertices, triangles))
 
 
