@@ -1,8 +1,9 @@
 """A run that is killed where it writes goes on with the same command to the same result, bit for bit.
 
-Kills happen just before the k-th fsync, rename or link of a process; before every other fsync the file is cut
-to half first, as a power cut would leave it. KIDSEG_KILLS sets how many writes of a run are hit (default 4,
-spread evenly).
+A kill happens just before the k-th event of a process, k drawn at random: a training step, or an fsync,
+rename or link; before every other fsync the file is cut to half first, as a power cut would leave it.
+Checkpoints are written every 8 steps here. A run that gets to its end is compared, and the next one begins.
+KIDSEG_KILLS sets the number of kills (default 4), KIDSEG_KILL_SEED the draw.
 """
 
 import json
@@ -12,16 +13,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from small_cohort import SETTINGS, write_cohort
 
 from kidseg_jax.imaging.files import sweep_leftovers
 from kidseg_jax.labelling.events import LabelEvent
 from kidseg_jax.labelling.ledger import read_ledger
+from kidseg_jax.network import checkpoint
+from kidseg_jax.network.training import TrainState
+from kidseg_jax.staging.progress import Reporter, TrainingWatch
 
 KILLS = int(os.environ.get("KIDSEG_KILLS", "4"))
+SEED = int(os.environ.get("KIDSEG_KILL_SEED", "0"))
 RUNNER = """
-import os, signal, sys
+import os, resource, signal, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
 count, limit, tears = 0, int(sys.argv[1]), int(sys.argv[1]) % 2
 def watched(call, is_fsync):
     def counted(*given, **named):
@@ -36,15 +44,18 @@ def watched(call, is_fsync):
     return counted
 os.fsync, os.replace, os.link = watched(os.fsync, True), watched(os.replace, False), watched(os.link, False)
 from kidseg_jax import stage
-code = stage.main(sys.argv[2:])
-print("writes", count)
+from kidseg_jax.staging import progress
+progress.STEPS_A_CHECKPOINT = 8
+progress.TrainingWatch.step = watched(progress.TrainingWatch.step, False)
+code = stage.main(sys.argv[3:])
+print("events", count)
 sys.exit(code)
 """
 
 
-def run(arguments: list[str], kill_at: int) -> subprocess.CompletedProcess[str]:
-    """One process that dies at its kill_at-th write; 0 lets it live."""
-    command = [sys.executable, "-c", RUNNER, str(kill_at), *arguments]
+def run(arguments: list[str], kill_at: int, largest_file: int = -1) -> subprocess.CompletedProcess[str]:
+    """One process that dies at its kill_at-th event; 0 lets it live. largest_file: in bytes, -1 is any."""
+    command = [sys.executable, "-c", RUNNER, str(kill_at), str(largest_file), *arguments]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
@@ -62,29 +73,70 @@ def result_of(out: Path):
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """The arguments of a run, how many writes it makes, and its result."""
+    """The arguments of a run, its number of events, and its result."""
     folder = tmp_path_factory.mktemp("kill")
     write_cohort(folder / "cohort", 6, 6)
     arguments = [*SETTINGS, "--data", str(folder / "cohort"), "--out"]
     done = run([*arguments, str(folder / "whole")], 0)
     assert done.returncode == 0, done.stderr
-    writes = int(done.stdout.split()[-1])
-    return arguments, writes, result_of(folder / "whole")
+    events = int(done.stdout.split()[-1])
+    return arguments, events, result_of(folder / "whole")
+
+
+def require_same(out: Path, expected) -> None:
+    """The run ended as the undisturbed one, and nothing of its dead processes is left."""
+    assert result_of(out) == expected
+    assert not list(out.rglob(".*"))
 
 
 def test_a_run_that_is_killed_again_and_again_ends_where_it_would_have(undisturbed, tmp_path):
-    arguments, writes, expected = undisturbed
-    assert writes > 10
-    out = [*arguments, str(tmp_path / "run")]
-    for i in range(KILLS):
-        target = 1 + (i * (writes - 1)) // max(KILLS - 1, 1)
-        kill_at = max(1, target // (i + 1))  # a run that goes on makes fewer writes than one that begins
-        died = run(out, kill_at)
+    arguments, events, expected = undisturbed
+    assert events > 2 * 50 + 30  # two stages of 40 and 10 steps, and what they write
+    rng = np.random.default_rng(SEED)
+    kills, runs = 0, 0
+    while kills < KILLS:
+        out = tmp_path / f"run_{runs}"
+        died = run([*arguments, str(out)], int(rng.integers(1, events // 3)))
         assert died.returncode in (-signal.SIGKILL, 0), died.stderr
+        if died.returncode == 0:
+            require_same(out, expected)
+            runs += 1
+        else:
+            kills += 1
+    ended = run([*arguments, str(out)], 0)
+    assert ended.returncode == 0, ended.stderr
+    require_same(out, expected)
+
+
+def test_a_full_disk_ends_a_run_in_one_line_and_it_goes_on_when_there_is_room(undisturbed, tmp_path):
+    arguments, _, expected = undisturbed
+    largest = max(len(content) for name, content in expected[1].items() if name.endswith(".safetensors"))
+    out = [*arguments, str(tmp_path / "run")]
+    full = run(out, 0, largest_file=largest // 2)
+    assert full.returncode == 2, full.stderr
+    assert full.stderr.splitlines()[-1].startswith("kidseg_jax: ") and "Traceback" not in full.stderr
+    assert not list((tmp_path / "run").rglob(".*"))
+    for whole in (tmp_path / "run").rglob("*.safetensors"):
+        checkpoint.about(whole)
     ended = run(out, 0)
     assert ended.returncode == 0, ended.stderr
-    assert result_of(tmp_path / "run") == expected
-    assert not list((tmp_path / "run").rglob(".*"))
+    require_same(tmp_path / "run", expected)
+
+
+def test_a_torn_checkpoint_is_named_and_the_one_before_it_is_used(tmp_path, capsys):
+    def state(step: int) -> TrainState:
+        return TrainState({"w": np.full(3, step)}, {}, jnp.int32(step))  # pyright: ignore[reportArgumentType]
+
+    watch = TrainingWatch(Reporter(), 1, tmp_path)
+    files = {step: tmp_path / f"fine_{step:07d}.safetensors" for step in (8, 16)}
+    for step, file in files.items():
+        checkpoint.save(file, state(step), {})
+    assert int(watch.resume("fine", state(0), 20).step) == 16
+    os.truncate(files[16], files[16].stat().st_size // 2)
+    assert int(watch.resume("fine", state(0), 20).step) == 8
+    assert f"{files[16]}: not a whole checkpoint" in capsys.readouterr().err
+    os.truncate(files[8], 20)
+    assert int(watch.resume("fine", state(0), 20).step) == 0
 
 
 def test_leftovers_of_dead_writers_are_swept_and_of_living_ones_are_not(tmp_path):

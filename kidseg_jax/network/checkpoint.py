@@ -21,13 +21,16 @@ Tree = TypeVar("Tree")
 def save(path: str | os.PathLike[str], tree: Any, about: dict[str, Any]) -> str:
     """Write the leaves of `tree` under their paths; returns the SHA-256 of the data.
 
-    about: what can be JSON, written beside them.
+    about: what can be JSON, written beside them. Raises OSError where there is no room.
     """
     arrays = {name: np.asarray(leaf) for name, leaf in _named_leaves(tree)}
     digest = _digest(arrays)
     with written_whole(path) as temporary:
         header = json.dumps({"format": FORMAT, "sha256": digest, "about": json.dumps(about)})
-        save_file(arrays, temporary, {HEADER: header})  # one key: safetensors writes several in any order
+        try:
+            save_file(arrays, temporary, {HEADER: header})  # one key: safetensors writes several in any order
+        except SafetensorError as error:  # a full disk, too
+            raise OSError(f"{path}: cannot be written ({error})") from error
     return digest
 
 
