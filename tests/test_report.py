@@ -96,7 +96,7 @@ def test_every_picture_decodes(page):
 
 
 def test_the_figures_hold_the_surface_and_its_distances(page):
-    figures = json.loads(re.findall(r"const FIGURES=(.*?);for", page, flags=re.S)[0])
+    figures = json.loads(re.findall(r"const FIGURES=(.*?);if", page, flags=re.S)[0])
     assert set(figures) == {"scene-manual_cnn", "scene-cnn_corrected", "scene-manual_corrected"}
     for figure in figures.values():
         mesh = figure["data"][0]

@@ -219,5 +219,12 @@ def _script(drawings: dict[str, Drawing]) -> str:
 
     figures = {f"scene-{pair}": drawing.figure for pair, drawing in drawings.items()}
     data = json.dumps(figures, separators=(",", ":")).replace("</", "<\\/")
-    draw = "for(const[id,f]of Object.entries(FIGURES))Plotly.newPlot(id,f.data,f.layout,f.config);"
-    return f"<script>{get_plotlyjs()}</script><script>const FIGURES={data};{draw}</script>"
+    draw = (
+        "if(document.createElement('canvas').getContext('webgl'))"
+        "for(const[id,f]of Object.entries(FIGURES))Plotly.newPlot(id,f.data,f.layout,f.config);"
+        "else document.body.classList.add('flat');"
+    )
+    return (
+        "<noscript><style>.scene{display:none}.still{display:block}</style></noscript>"
+        f"<script>{get_plotlyjs()}</script><script>const FIGURES={data};{draw}</script>"
+    )
