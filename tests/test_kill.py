@@ -93,14 +93,14 @@ def test_a_run_that_is_killed_again_and_again_ends_where_it_would_have(undisturb
     arguments, events, expected = undisturbed
     assert events > 2 * 50 + 30  # two stages of 40 and 10 steps, and what they write
     rng = np.random.default_rng(SEED)
-    kills, runs = 0, 0
+    kills, runs, out = 0, 0, tmp_path / "run_0"
     while kills < KILLS:
-        out = tmp_path / f"run_{runs}"
         died = run([*arguments, str(out)], int(rng.integers(1, events // 3)))
         assert died.returncode in (-signal.SIGKILL, 0), died.stderr
         if died.returncode == 0:
             require_same(out, expected)
             runs += 1
+            out = tmp_path / f"run_{runs}"
         else:
             kills += 1
     ended = run([*arguments, str(out)], 0)
