@@ -107,7 +107,7 @@ def start(
     """
     apply, params = make_unet(net, n_classes, seed)
     if never:
-        bias = params["head"]["bias"]
+        bias: Any = params["head"]["bias"]
         bias[...] = bias[...].at[jnp.array(sorted(never))].set(NEVER)
     optimizer = make_optimizer(train, total)
 
