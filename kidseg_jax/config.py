@@ -14,7 +14,7 @@ class CohortConfig:
     """Number of kidneys, 1 or 2 a patient; a patient with one has fat and bowel in the other fossa."""
     rcc_kidneys: int = 30
     """Number of kidneys with a renal cell carcinoma, at most one a patient."""
-    hardness: float = 0.6
+    hardness: float = 0.7
     """Scale of what makes phantoms differ: contrast phase, noise, pose, shape, tumours (ranges hold at 1)."""
     accessory_artery: float = 0.25
     """Share of kidneys with a second renal artery, 0 to 1."""
