@@ -96,26 +96,33 @@ void for_each_bit(const BitGrid& bits, Visit&& visit) {
     return border;
 }
 
-// Cells whose eight corners differ: bit (z, y, x) stands for corners (z..z+1, y..y+1, x..x+1).
+// Cells whose eight corners differ: bit (z, y, x) stands for corners (z..z+1, y..y+1, x..x+1). One word of them.
+[[nodiscard]] inline Word mixed_word(const BitGrid& mask, Index z, Index y, Index w) {
+    Word any = 0, all = ~Word{0};
+    for (const Word* row : {mask.row(z, y), mask.row(z, y + 1), mask.row(z + 1, y), mask.row(z + 1, y + 1)}) {
+        const Word next = shifted_down(row, w, mask.words_per_row());
+        any |= row[w] | next;
+        all &= row[w] & next;
+    }
+    return any & ~all;
+}
+
 [[nodiscard]] inline BitGrid mixed_cells(const BitGrid& mask) {
     const Index3 n = mask.shape();
-    const Index words = mask.words_per_row();
     BitGrid cells({n[0] - 2, n[1] - 2, n[2] - 2});
     for (Index z = 0; z + 1 < n[0]; ++z)
-        for (Index y = 0; y + 1 < n[1]; ++y) {
-            const Word* rows[4] = {mask.row(z, y), mask.row(z, y + 1), mask.row(z + 1, y), mask.row(z + 1, y + 1)};
-            Word* out = cells.row(z, y);
-            for (Index w = 0; w < words; ++w) {
-                Word any = 0, all = ~Word{0};
-                for (const Word* row : rows) {
-                    const Word next = shifted_down(row, w, words);
-                    any |= row[w] | next;
-                    all &= row[w] & next;
-                }
-                out[w] = any & ~all;
-            }
-        }
+        for (Index y = 0; y + 1 < n[1]; ++y)
+            for (Index w = 0; w < mask.words_per_row(); ++w) cells.row(z, y)[w] = mixed_word(mask, z, y, w);
     return cells;
+}
+
+// visit(z, y, x) for every such cell of plane z, in scan order.
+template <class Visit>
+void for_each_mixed_cell_in(const BitGrid& mask, Index z, Visit&& visit) {
+    if (z + 1 >= mask.shape()[0]) return;
+    for (Index y = 0; y + 1 < mask.shape()[1]; ++y)
+        for (Index w = 0; w < mask.words_per_row(); ++w)
+            for (Word word = mixed_word(mask, z, y, w); word != 0; word &= word - 1) visit(z, y, 64 * w + __builtin_ctzll(word));
 }
 
 // Which of the eight corners of a cell are set: bit 4 dz + 2 dy + dx.

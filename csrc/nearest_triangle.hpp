@@ -49,35 +49,38 @@ namespace kidseg {
 // The surface of a mask cell by cell; triangles are in mm from the first corner of their cell.
 class CellMesh {
 public:
-    CellMesh(const BitGrid& mask, const Spacing& spacing) : mask_(mask), cells_(mixed_cells(mask)), spacing_(spacing), table_(cell_surfaces()) {
-        for (auto& triangles : table_.triangles)
-            for (Triangle& t : triangles)
-                for (Point& p : t)
-                    for (std::size_t a = 0; a < 3; ++a) p[a] *= spacing[a];
-    }
+    CellMesh(const BitGrid& mask, const Spacing& spacing) : mask_(mask), spacing_(spacing) {}
 
-    [[nodiscard]] const BitGrid& cells() const { return cells_; }
+    [[nodiscard]] const BitGrid& mask() const { return mask_; }
     [[nodiscard]] const Spacing& spacing() const { return spacing_; }
-    [[nodiscard]] const std::vector<Triangle>& in_cell(Index z, Index y, Index x) const {
-        return table_.triangles[cell_code(mask_, z, y, x)];
+
+    // visit(triangle) for each triangle of a cell.
+    template <class Visit>
+    void in_cell(Index z, Index y, Index x, Visit&& visit) const {
+        for (Triangle t : in_steps(z, y, x)) {
+            for (Point& p : t) p = {p[0] * spacing_[0], p[1] * spacing_[1], p[2] * spacing_[2]};
+            visit(t);
+        }
     }
-    // In mm from the middle of voxel (0, 0, 0) of the padded grid.
-    [[nodiscard]] std::vector<Triangle> triangles() const {
-        std::vector<Triangle> all;
-        for_each_bit(cells_, [&](Index z, Index y, Index x) {
-            for (Triangle t : in_cell(z, y, x)) {
-                for (Point& p : t) p = {p[0] + double(z) * spacing_[0], p[1] + double(y) * spacing_[1], p[2] + double(x) * spacing_[2]};
-                all.push_back(t);
-            }
-        });
-        return all;
+    // visit(z, y, x, triangle) for every triangle of the cells of plane z.
+    template <class Visit>
+    void in_plane(Index z, Visit&& visit) const {
+        for_each_mixed_cell_in(mask_, z, [&](Index, Index y, Index x) { in_cell(z, y, x, [&](const Triangle& t) { visit(z, y, x, t); }); });
+    }
+    [[nodiscard]] std::size_t count_in_plane(Index z) const {
+        std::size_t n = 0;
+        for_each_mixed_cell_in(mask_, z, [&](Index, Index y, Index x) { n += in_steps(z, y, x).size(); });
+        return n;
     }
 
 private:
+    [[nodiscard]] const std::vector<Triangle>& in_steps(Index z, Index y, Index x) const {
+        return surfaces_.triangles[cell_code(mask_, z, y, x)];
+    }
+
     const BitGrid& mask_;
-    BitGrid cells_;
     Spacing spacing_;
-    CellSurfaces table_;
+    const CellSurfaces& surfaces_ = cell_surfaces();
 };
 
 // A point in a cell, in mm from the cell's first corner.
@@ -88,12 +91,12 @@ struct CellPoint {
 
 class NearestTriangle {
 public:
-    explicit NearestTriangle(const CellMesh& to) : to_(to), near_(near_rows(to.spacing(), 6, 1)) {}
+    explicit NearestTriangle(const CellMesh& to) : to_(to), cells_(mixed_cells(to.mask())), near_(near_rows(to.spacing(), 6, 1)) {}
 
     // Distance in mm of a point to the nearest triangle; infinity where there is none. Threads may ask at the same time.
     [[nodiscard]] double operator()(const CellPoint& p) {
-        const Index3 n = to_.cells().shape();
-        const Index words = to_.cells().words_per_row();
+        const Index3 n = cells_.shape();
+        const Index words = cells_.words_per_row();
         double best = std::numeric_limits<double>::infinity();
         for (const RowOffset& row : near_.rows) {
             if (row.squared_mm >= best) break;
@@ -101,7 +104,7 @@ public:
             if (z < 0 || z >= n[0] || y < 0 || y >= n[1]) continue;
             const double row_gap = gap(p, 0, row.dz) + gap(p, 1, row.dy);
             if (row_gap >= best) continue;
-            const Word* bits = to_.cells().row(z, y);
+            const Word* bits = cells_.row(z, y);
             for (Index dx = 0; row_gap + gap(p, 2, dx) < best;) {
                 const Index steps = steps_up(bits, words, x + dx, n[2]);
                 if (steps > n[2]) break;
@@ -133,18 +136,19 @@ private:
         Point q = p.at;
         for (std::size_t a = 0; a < 3; ++a) q[a] += static_cast<double>(p.cell[a] - cell[a]) * to_.spacing()[a];
         double best = std::numeric_limits<double>::infinity();
-        for (const Triangle& t : to_.in_cell(cell[0], cell[1], cell[2])) best = std::min(best, squared_distance(q, t));
+        to_.in_cell(cell[0], cell[1], cell[2], [&](const Triangle& t) { best = std::min(best, squared_distance(q, t)); });
         return best;
     }
 
     [[nodiscard]] double far(const CellPoint& p, double bound) {
-        std::call_once(planted_, [&] { tree_.emplace(to_.cells(), to_.spacing(), 1); });
+        std::call_once(planted_, [&] { tree_.emplace(cells_, to_.spacing(), 1); });
         Point at = p.at;
         for (std::size_t a = 0; a < 3; ++a) at[a] += static_cast<double>(p.cell[a]) * to_.spacing()[a];
         return tree_->nearest(at, bound, [&](const CellTree::Cell& c) { return in_cell(p, {Index{c[0]}, Index{c[1]}, Index{c[2]}}); });
     }
 
     const CellMesh& to_;
+    BitGrid cells_;
     NearRows near_;
     std::optional<CellTree> tree_;
     std::once_flag planted_;

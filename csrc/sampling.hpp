@@ -26,27 +26,39 @@ private:
 
 // n points in mm from the middle of voxel (0, 0, 0) of the padded grid; none where the mask is empty.
 [[nodiscard]] inline std::vector<Point> surface_points(const BitGrid& mask, Index n, std::uint64_t seed, const Spacing& spacing) {
-    const auto triangles = CellMesh(mask, spacing).triangles();
-    std::vector<Point> points;
-    if (triangles.empty()) return points;
+    const CellMesh mesh(mask, spacing);
+    const auto for_each_triangle = [&](auto&& visit) {
+        for (Index plane = 0; plane < mask.shape()[0]; ++plane)
+            mesh.in_plane(plane, [&](Index z, Index y, Index x, Triangle t) {
+                for (Point& p : t) p = {p[0] + double(z) * spacing[0], p[1] + double(y) * spacing[1], p[2] + double(x) * spacing[2]};
+                visit(t);
+            });
+    };
     double total = 0;
-    for (const Triangle& t : triangles) total += triangle_area(t);
-    SplitMix64 random(seed);
-    std::size_t at = 0;
-    double before = 0, area = triangle_area(triangles[0]);
+    for_each_triangle([&](const Triangle& t) { total += triangle_area(t); });
+    std::vector<Point> points;
+    if (total == 0) return points;
     points.reserve(static_cast<std::size_t>(n));
-    for (Index i = 0; i < n; ++i) {
-        const double target = (static_cast<double>(i) + random.uniform()) / static_cast<double>(n) * total;
-        while (at + 1 < triangles.size() && before + area <= target) {
-            before += area;
-            area = triangle_area(triangles[++at]);
-        }
+    SplitMix64 random(seed);
+    Index i = 0;
+    double target = 0, before = 0;
+    const auto next = [&] { target = (static_cast<double>(i) + random.uniform()) / static_cast<double>(n) * total; };
+    const auto put_on = [&](const Triangle& t) {
         const double r = std::sqrt(random.uniform()), s = random.uniform();
-        const Triangle& t = triangles[at];
         Point p{};
         for (std::size_t a = 0; a < 3; ++a) p[a] = (1 - r) * t[0][a] + r * (1 - s) * t[1][a] + r * s * t[2][a];
         points.push_back(p);
-    }
+        ++i;
+        next();
+    };
+    Triangle last{};
+    next();
+    for_each_triangle([&](const Triangle& t) {
+        before += triangle_area(t);
+        while (i < n && target < before) put_on(t);
+        last = t;
+    });
+    while (i < n) put_on(last);  // what rounding left over
     return points;
 }
 

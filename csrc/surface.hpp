@@ -4,7 +4,6 @@
 #include <bitset>
 #include <cmath>
 #include <cstdint>
-#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -41,17 +40,20 @@ namespace detail {
     return areas;
 }
 
-// Elements [first[z], first[z + 1]) lie in plane z: count(z, y, x) of them at each set bit.
+// Elements [first[z], first[z + 1]) lie in plane z, which holds count(z) of them.
 template <class Count>
-[[nodiscard]] std::vector<std::size_t> firsts_of_planes(const BitGrid& bits, Count&& count) {
-    std::vector<std::size_t> first(static_cast<std::size_t>(bits.shape()[0] + 1));
-    for_each_bit(bits, [&](Index z, Index y, Index x) { first[static_cast<std::size_t>(z) + 1] += count(z, y, x); });
-    std::partial_sum(first.begin(), first.end(), first.begin());
+[[nodiscard]] std::vector<std::size_t> firsts_of_planes(Index planes, Count&& count) {
+    std::vector<std::size_t> first(static_cast<std::size_t>(planes + 1));
+    for (Index z = 0; z < planes; ++z) first[static_cast<std::size_t>(z) + 1] = first[static_cast<std::size_t>(z)] + count(z);
     return first;
 }
 
 [[nodiscard]] inline std::vector<double> bits_to_bits(const BitGrid& from, const BitGrid& to, const Spacing& spacing, int threads) {
-    const auto first = firsts_of_planes(from, [](Index, Index, Index) { return std::size_t{1}; });
+    const auto first = firsts_of_planes(from.shape()[0], [&](Index z) {
+        std::size_t n = 0;
+        for_each_bit_in(from, z, [&](Index, Index, Index) { ++n; });
+        return n;
+    });
     std::vector<double> distance(first.back());
     NearestBit nearest(to, spacing);
     for_each_task(first.size() - 1, threads, [&](std::size_t plane) {
@@ -62,19 +64,17 @@ template <class Count>
 }
 
 [[nodiscard]] inline SurfaceToSurface middles_to_triangles(const CellMesh& from, const CellMesh& to, int threads) {
-    const auto first = firsts_of_planes(from.cells(), [&](Index z, Index y, Index x) { return from.in_cell(z, y, x).size(); });
+    const auto first = firsts_of_planes(from.mask().shape()[0], [&](Index z) { return from.count_in_plane(z); });
     SurfaceToSurface out{std::vector<double>(first.back()), std::vector<double>(first.back())};
     NearestTriangle nearest(to);
     for_each_task(first.size() - 1, threads, [&](std::size_t plane) {
         std::size_t i = first[plane];
-        for_each_bit_in(from.cells(), static_cast<Index>(plane), [&](Index z, Index y, Index x) {
-            for (const Triangle& t : from.in_cell(z, y, x)) {
-                Point middle{};
-                for (const Point& p : t)
-                    for (std::size_t a = 0; a < 3; ++a) middle[a] += p[a] / 3;
-                out.distance_mm[i] = nearest({{z, y, x}, middle});
-                out.weight[i++] = triangle_area(t);
-            }
+        from.in_plane(static_cast<Index>(plane), [&](Index z, Index y, Index x, const Triangle& t) {
+            Point middle{};
+            for (const Point& p : t)
+                for (std::size_t a = 0; a < 3; ++a) middle[a] += p[a] / 3;
+            out.distance_mm[i] = nearest({{z, y, x}, middle});
+            out.weight[i++] = triangle_area(t);
         });
     });
     return out;
