@@ -18,7 +18,7 @@ from kidseg_jax.network.training import Sample
 from kidseg_jax.network.unet import make_unet
 
 COARSE = NetConfig(features=(4, 8), patch=(40, 48, 56), spacing_mm=8.0)
-FINE = NetConfig(features=(4, 8), patch=(32, 24, 28), spacing_mm=4.0, offset_mm=(-10.0, -5.0, 18.0))
+FINE = NetConfig(features=(4, 8), patch=(40, 32, 36), spacing_mm=4.0, offset_mm=(-10.0, -5.0, 18.0))
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,8 @@ def test_nan_voxels_are_refused(models):
         predict(models, Volume(array, Geometry((8, 8, 8), (4.0, 4.0, 4.0))))
 
 
-def test_models_come_back_from_a_file(tmp_path, models, case):
+def test_models_come_back_from_a_file(tmp_path, models, case, monkeypatch):
+    monkeypatch.setattr(cascade, "MOST_GROWTHS", 0)
     save_models(tmp_path / "stage_2" / "models.safetensors", models)
     again = load_models(tmp_path)
     assert (again.coarse_net, again.fine_net) == (COARSE, FINE)
@@ -123,3 +124,65 @@ def test_models_come_back_from_a_file(tmp_path, models, case):
 
 def test_kidneys_are_named_by_case_and_side():
     assert Kidney("case_00001", "p", "left", (0, 0, 0), (1, 1, 1), False).name == "case_00001_left"
+
+
+def ellipsoid_ct(centre_mm: tuple[float, float, float], half_mm: tuple[float, float, float]) -> Volume:
+    """A body of 40 HU with one kidney of 300 HU, to the right of its middle, at 3 mm."""
+    shape = (90, 60, 80)
+    at = np.meshgrid(*[np.arange(n) * 3.0 for n in shape], indexing="ij")
+    inside = sum(((a - c) / h) ** 2 for a, c, h in zip(at, centre_mm, half_mm, strict=True)) <= 1
+    return Volume(np.where(inside, 300, 40).astype(np.int16), Geometry(shape, (3.0, 3.0, 3.0)))
+
+
+@pytest.fixture
+def bright_is_kidney(monkeypatch):
+    """Networks that call every voxel over 170 HU kidney: what they see of it is what the ROI holds."""
+
+    def answers(net, n_classes):
+        return lambda params, hu: np.eye(n_classes, dtype=np.float32)[
+            np.where(np.asarray(hu) > 170, n_classes * 2 // 3, 0)
+        ]
+
+    monkeypatch.setattr(cascade, "_jitted", answers)
+
+
+@pytest.mark.parametrize("middle_z", [135.0, 120.0])
+def test_a_kidney_larger_than_its_roi_is_whole_after_growing(bright_is_kidney, models, monkeypatch, middle_z):
+    ct = ellipsoid_ct((middle_z, 90.0, 60.0), (105.0, 30.0, 30.0))  # 210 mm tall, the patch is 160
+    truth = ct.array == 300
+
+    def dsc(prediction) -> float:
+        labels = prediction.labels.array > 0
+        return 2 * (truth & labels).sum() / (truth.sum() + labels.sum())
+
+    whole = predict(models, ct)
+    assert dsc(whole) > 0.95
+    assert [k.incomplete for k in whole.kidneys] == [False]
+    monkeypatch.setattr(cascade, "MOST_GROWTHS", 0)
+    clipped = predict(models, ct)
+    assert dsc(clipped) < 0.95
+    assert [k.incomplete for k in clipped.kidneys] == [True]
+
+
+def test_a_kidney_cut_by_the_field_of_view_is_incomplete(bright_is_kidney, models):
+    whole = predict(models, ellipsoid_ct((90.0, 90.0, 60.0), (50.0, 30.0, 30.0)))
+    cut = predict(models, ellipsoid_ct((30.0, 90.0, 60.0), (50.0, 30.0, 30.0)))
+    assert [k.incomplete for k in whole.kidneys + cut.kidneys] == [False, True]
+    assert cut.labels.array[0].any()
+
+
+def test_left_kidneys_grow_to_their_own_side(bright_is_kidney, models):
+    ct = ellipsoid_ct((135.0, 90.0, 160.0), (40.0, 30.0, 75.0))  # 150 mm wide, the patch is 144
+    prediction = predict(models, ct)
+    truth, labels = ct.array == 300, prediction.labels.array > 0
+    assert [k.side for k in prediction.kidneys] == ["left"]
+    assert 2 * (truth & labels).sum() / (truth.sum() + labels.sum()) > 0.95
+
+
+def test_too_little_memory_names_the_patch_and_what_to_lower():
+    """The patch's first activations alone are 128 GiB."""
+    net = NetConfig(features=(512, 2), patch=(256, 256, 512))
+    params = make_unet(net, N_CLASSES, 0)[1]
+    logits = cascade._logits(net, N_CLASSES, params)
+    with pytest.raises(ValueError, match=r"out of memory .* patch of 256x256x512 voxels, batch 2.*lower"):
+        logits(np.zeros((2, *net.patch), np.int16))

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from kidseg_jax.config import NetConfig, TrainConfig
-from kidseg_jax.network import conv3d as module
-from kidseg_jax.network import native
+from kidseg_jax.network import conv3d as conv3d_module
+from kidseg_jax.network import layers, losses, native
 from kidseg_jax.network.conv3d import Form, conv3d, conv3d_sum
 from kidseg_jax.network.training import start
 
@@ -90,21 +90,27 @@ def test_shapes_that_do_not_fit_are_refused(form: Form):
         conv3d(jnp.zeros((1, 4, 4, 4, 2)), jnp.zeros((1, 3, 3, 2, 8)), form)
 
 
-@pytest.mark.parametrize("form", OTHER_FORMS)
-def test_training_losses_agree_between_forms(form: Form, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(
+    ("form", "bound"), [pytest.param("native", 1e-4, marks=needs_native), ("fold", 2e-3)]
+)
+def test_training_losses_agree_between_forms(form: Form, bound: float, monkeypatch: pytest.MonkeyPatch):
+    """Absolute difference over 20 steps. Adam makes steps of one size from gradients of any size, so that
+    roundings grow from step to step.
+    """
     net = NetConfig(features=(8, 16), patch=(16, 16, 24))
     rng = np.random.default_rng(0)
     labels = np.zeros((20, 20, 28), np.uint8)
     labels[5:15, 4:14, 6:20] = 1
     ct = (100 * labels + rng.normal(0, 20, labels.shape)).astype(np.int16)
-    losses = {}
+    runs = {}
     for each in (form, "lax"):
-        monkeypatch.setattr(module, "best_form", lambda each=each: each)
-        state, step = start(net, TrainConfig(rate=1e-4), 2, 20, 0)
+        for module in (conv3d_module, layers, losses):
+            monkeypatch.setattr(module, "best_form", lambda each=each: each)
+        state, step = start(net, TrainConfig(rate=3e-4), 2, 20, 0)
         values = []
         for _ in range(20):
             state, loss = step(state, (jnp.asarray(ct),), (jnp.asarray(labels),), jax.random.key(0))
             values.append(float(loss))
-        losses[each] = np.array(values)
-    assert losses["lax"][-1] < losses["lax"][0]
-    assert np.abs(losses[form] - losses["lax"]).max() <= 1e-4
+        runs[each] = np.array(values)
+    assert runs["lax"][-1] < runs["lax"][0]
+    assert 0 < np.abs(runs[form] - runs["lax"]).max() <= bound  # 0: one form ran twice

@@ -59,7 +59,7 @@ def test_labels_on_the_inputs_own_grid_or_one_line(tmp_path, capfd, name):
         return
     labels = read_labels(tmp_path / "ct_kidseg.nii.gz")
     assert labels.geometry.is_close(ct.geometry, 1e-4)
-    assert set(np.unique(labels.array)) == {0, 4}
+    assert set(np.unique(labels.array)) - {0} == {4}  # where all is kidney, its box grows
     assert (tmp_path / "ct_kidseg.png").exists() and (tmp_path / "ct_kidseg.csv").exists()
 
 

@@ -21,6 +21,8 @@ from kidseg_jax.network import checkpoint
 from kidseg_jax.network.augment import to_window
 from kidseg_jax.network.losses import NEVER
 from kidseg_jax.network.roi import Roi, sample_ct
+from kidseg_jax.network.runtime import named_memory
+from kidseg_jax.network.tiles import MOST_GROWTHS, grown, slide
 from kidseg_jax.network.unet import Params, make_unet
 
 N_COARSE = 2  # background, kidney
@@ -41,7 +43,8 @@ class Models(NamedTuple):
 class FoundKidney:
     """One kidney of a prediction: its labels inside the box lo..hi of the canonical volume.
 
-    incomplete: its parenchyma or RCC reaches a face of the CT, so part of it was not scanned.
+    incomplete: its parenchyma or RCC reaches a face of the CT, so part of it was not scanned, or still a face
+    of its ROI after that has grown, so part of it was not looked at.
     """
 
     side: Side
@@ -65,28 +68,31 @@ def predict(
     """Labels of the five structures for a CT in HU (z, y, x), on exactly its grid.
 
     threads: for the C++ kernels, None takes every core. laps_s, if given, is filled with the seconds of each
-    part: coarse, crop, fine and paste. Raises ValueError where the CT holds NaN.
+    part: upload (the CT in order and on the coarse grid), coarse, boxes, crop, fine and export. A kidney that
+    touches a face of its ROI gets a larger one, at most twice. Raises ValueError where the CT holds NaN or
+    the device's memory is too small.
     Source: Kim et al. 2020, Methods: a first 3-D U-Net finds the kidney's box, a second segments inside it.
     """
     threads = threads or os.cpu_count() or 1
     lap = _stopwatch(laps_s)
     turned = canonical(as_hu(ct))
-    rois = find_kidneys(models, turned, threads)
-    lap("coarse")
+    rois = find_kidneys(models, turned, threads, lap)
+    lap("boxes")
     merged = np.zeros(turned.array.shape, np.uint8)
     found = []
     if rois:
         images = np.stack([sample_ct(turned.array, turned.spacing_mm, roi, threads) for _, roi in rois])
         lap("crop")
-        logits = np.asarray(_jitted(models.fine_net, N_CLASSES)(models.fine, images))
+        logits = _logits(models.fine_net, N_CLASSES, models.fine)(images)
+        whole = [_whole(models, turned, roi, s, threads) for (_, roi), s in zip(rois, logits, strict=True)]
         lap("fine")
-        for (side, roi), scores in zip(rois, logits, strict=True):
+        for (side, _), (roi, scores) in zip(rois, whole, strict=True):
             kidney = _paste(turned, side, roi, scores, threads)
             inside = merged[tuple(slice(a, b) for a, b in zip(kidney.lo, kidney.hi, strict=True))]
             np.copyto(inside, kidney.labels, where=inside == 0)
             found.append(kidney)
     labels = on_grid_of(merged, ct)
-    lap("paste")
+    lap("export")
     return Prediction(labels, tuple(found))
 
 
@@ -119,14 +125,19 @@ def as_hu(ct: Volume) -> Volume:
     )
 
 
-def find_kidneys(models: Models, ct: Volume, threads: int = 1) -> list[tuple[Side, Roi]]:
+def find_kidneys(
+    models: Models, ct: Volume, threads: int = 1, lap: Callable[[str], None] = lambda name: None
+) -> list[tuple[Side, Roi]]:
     """The fine net's ROI of each kidney the coarse net sees in a canonical CT, right before left, or none.
 
     The largest component of each side of the body counts, from SMALLEST_KIDNEY_ML on.
     """
     net = models.coarse_net
     grid = coarse_grid(net, ct.array.shape, ct.spacing_mm)
-    labels = _slide(models, sample_ct(ct.array, ct.spacing_mm, grid, threads))
+    sampled = sample_ct(ct.array, ct.spacing_mm, grid, threads)
+    lap("upload")
+    labels = slide(_logits(net, N_COARSE, models.coarse), sampled, net.patch).argmax(-1).astype(np.uint8)
+    lap("coarse")
     stats = kernels.component_stats(labels, threads=threads)
     of_side: dict[Side, Roi] = {}
     for i in np.argsort(-stats.voxels, kind="stable"):
@@ -171,23 +182,16 @@ def coarse_grid(net: NetConfig, shape: Shape, spacing_mm: Spacing, margin: int =
     return Roi(cover, net.spacing_mm, centre)  # pyright: ignore[reportArgumentType]
 
 
-def _slide(models: Models, ct: np.ndarray) -> np.ndarray:
-    """Coarse labels of a CT on the coarse grid: the summed logits of overlapping patches of one shape."""
-    net = models.coarse_net
-    total = np.zeros((*ct.shape, N_COARSE), np.float32)
-    starts = [_starts(n, p) for n, p in zip(ct.shape, net.patch, strict=True)]
-    for z in starts[0]:
-        for y in starts[1]:
-            for x in starts[2]:
-                at = tuple(slice(a, a + p) for a, p in zip((z, y, x), net.patch, strict=True))
-                total[at] += np.asarray(_jitted(net, N_COARSE)(models.coarse, ct[at][None]))[0]
-    return total.argmax(-1).astype(np.uint8)
-
-
-def _starts(n: int, patch: int) -> list[int]:
-    """First voxels of patches that cover n voxels and overlap by a quarter or more."""
-    count = 1 if n <= patch else 1 + int(np.ceil((n - patch) / (0.75 * patch)))
-    return [round(i * (n - patch) / max(1, count - 1)) for i in range(count)]
+def _whole(models: Models, ct: Volume, roi: Roi, scores: np.ndarray, threads: int) -> tuple[Roi, np.ndarray]:
+    """An ROI and its logits, larger where the kidney reached a face behind which the CT goes on."""
+    net = models.fine_net
+    for _ in range(MOST_GROWTHS):
+        larger = grown(roi, scores, ct.array.shape, ct.spacing_mm)
+        if larger == roi:
+            break
+        roi, sampled = larger, sample_ct(ct.array, ct.spacing_mm, larger, threads)
+        scores = slide(_logits(net, N_CLASSES, models.fine), sampled, net.patch)
+    return roi, scores
 
 
 def _paste(ct: Volume, side: Side, roi: Roi, scores: np.ndarray, threads: int) -> FoundKidney:
@@ -206,6 +210,7 @@ def _paste(ct: Volume, side: Side, roi: Roi, scores: np.ndarray, threads: int) -
         for axis in range(3)
         if kidney.shape[axis] and box[axis] == (0, shape[axis])[end]
     )
+    incomplete = incomplete or grown(roi, scores, shape, ct.spacing_mm) != roi
     return FoundKidney(side, lo, hi, labels, incomplete)
 
 
@@ -214,6 +219,16 @@ def clean(labels: Labels, threads: int = 1) -> Labels:
     kidney = labels >= 4
     largest = kernels.keep_largest(kidney, threads=threads)
     return np.where(kidney & ~largest, 0, labels).astype(np.uint8)
+
+
+def _logits(net: NetConfig, n_classes: int, params: Params) -> Callable[[np.ndarray], np.ndarray]:
+    """From HU (b, *patch) to logits (b, *patch, c), both on the host."""
+
+    def of(hu: np.ndarray) -> np.ndarray:
+        with named_memory("predict", net, len(hu)):
+            return np.asarray(_jitted(net, n_classes)(params, hu))
+
+    return of
 
 
 @lru_cache

@@ -2,9 +2,15 @@
 
 import ctypes
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import jax
+
+from kidseg_jax.config import NetConfig
+
+MEMORY_POLICY = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.9"}
 
 
 def keep_compiled() -> Path:
@@ -22,7 +28,36 @@ def keep_compiled() -> Path:
 def describe_device() -> str:
     """The platform, name and number of the devices that JAX computes on."""
     devices = jax.devices()
-    return f"{devices[0].platform}: {len(devices)} x {devices[0].device_kind}"
+    name = f"{devices[0].platform}: {len(devices)} x {devices[0].device_kind}"
+    if devices[0].platform == "cpu":
+        return name
+    share = os.environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.75")
+    is_taken = os.environ.get("XLA_PYTHON_CLIENT_PREALLOCATE", "true").lower() not in ("false", "0")
+    return f"{name}, memory up to {share} of it, {'taken at the start' if is_taken else 'taken as needed'}"
+
+
+def limit_memory() -> None:
+    """Let JAX take a GPU's memory as it needs it, up to nine tenths, so that others fit beside it.
+
+    What the environment says already stays. To be called before JAX looks for devices.
+    """
+    for name, value in MEMORY_POLICY.items():
+        os.environ.setdefault(name, value)
+
+
+@contextmanager
+def named_memory(what: str, net: NetConfig, batch: int) -> Iterator[None]:
+    """Out of the device's memory becomes a ValueError that says for which patch, and what to lower."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error) and "Out of memory" not in str(error):
+            raise
+        patch = "x".join(map(str, net.patch))
+        raise ValueError(
+            f"{what}: out of memory on {jax.devices()[0].device_kind} with a patch of {patch} voxels, batch "
+            f"{batch}, features {net.features}, {net.dtype}: lower the patch, the batch or the features"
+        ) from error
 
 
 def keep_freed_memory() -> bool:

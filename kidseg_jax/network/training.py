@@ -132,7 +132,7 @@ def start(
         params = optax.apply_updates(state.params, updates)
         return TrainState(params, optimizer_state, state.step + 1), loss  # pyright: ignore[reportArgumentType]
 
-    state = TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+    state = TrainState(params, jax.jit(optimizer.init)(params), jnp.zeros((), jnp.int32))
     return state, jax.jit(step, donate_argnums=0)
 
 

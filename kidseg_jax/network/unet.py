@@ -117,7 +117,7 @@ def _truncated_normal(rngs: nnx.Rngs, shape: tuple[int, ...], variance: float) -
 def _scaled(
     draw: Callable[..., jax.Array], rngs: nnx.Rngs, shape: tuple[int, ...], by: np.float32
 ) -> nnx.Param:
-    """The first numbers of a long flat draw: one program for all shapes, as each takes a second to compile."""
+    """The first numbers of a long flat draw: one program for all shapes, as each takes a second to make."""
     size = int(np.prod(shape))
     n = 2 ** max(16, (size - 1).bit_length())
     return nnx.Param(jnp.asarray(np.asarray(draw(rngs.params(), n))[:size].reshape(shape) * by))

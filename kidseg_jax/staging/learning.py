@@ -8,6 +8,7 @@ import numpy as np
 from kidseg_jax.config import Config, NetConfig, TrainConfig
 from kidseg_jax.imaging.structures import N_CLASSES
 from kidseg_jax.network.cascade import N_COARSE, Models
+from kidseg_jax.network.runtime import named_memory
 from kidseg_jax.network.training import Sample, TrainState, n_steps, never_told, start, train
 from kidseg_jax.network.unet import Params
 
@@ -84,7 +85,8 @@ def _fit(
     total = n_steps(settings, index, len(samples))
     fresh, step = start(net, settings, n_classes, total, seeds[0], never_told(samples))
     state = watch.resume(role, fresh, total)
-    for after, loss in train(state, step, samples, total, settings.batch, seeds[1]):
-        state = after
-        watch.step(role, state, loss, total)
+    with named_memory(f"train the {role} network", net, settings.batch):
+        for after, loss in train(state, step, samples, total, settings.batch, seeds[1]):
+            state = after
+            watch.step(role, state, loss, total)
     return state.params

@@ -14,7 +14,7 @@ from kidseg_jax.labelling.correction import correct, manual_seconds
 from kidseg_jax.labelling.events import LabelEvent, content_hash
 from kidseg_jax.labelling.ledger import append
 from kidseg_jax.network.cascade import Models, load_models, predict, save_models
-from kidseg_jax.network.runtime import describe_device, keep_compiled
+from kidseg_jax.network.runtime import describe_device, keep_compiled, limit_memory
 from kidseg_jax.staging.learning import Evidence, StageState, run_stage
 from kidseg_jax.staging.lines import hand_lines
 from kidseg_jax.staging.plan import Plan, make_plan, stage_sizes
@@ -217,6 +217,7 @@ def run_loop(
     """
     from kidseg_jax.staging.people import PeopleLoop, WaitsForPeople
 
+    limit_memory()
     keep_compiled()
     run = RunDirectory(out)
     reporter = Reporter()
