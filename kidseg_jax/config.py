@@ -226,9 +226,10 @@ class Config:
     coarse: NetConfig = NetConfig(features=(8, 16), patch=(40, 40, 56), spacing_mm=8.0)
     """The network that finds the kidneys in the whole CT."""
     coarse_train: TrainConfig = TrainConfig(
-        steps=100,
+        steps=200,
         optimizer="muon",
         class_weights=(1.0, 5.0),
+        dice_power=2,
         shift_mm=16.0,
         gain_sd=0.05,
         offset_sd=0.05,
@@ -239,7 +240,7 @@ class Config:
     )
     """The network that segments one kidney in its ROI."""
     fine_train: TrainConfig = TrainConfig(
-        steps=640,
+        steps=620,
         optimizer="muon",
         class_weights=(1.0, 20.0, 15.0, 15.0, 2.0, 8.0),
         dice_power=2,
@@ -270,6 +271,7 @@ PRESETS: dict[str, Config] = {
             batch=2,
             optimizer="muon",
             class_weights=(1.0, 5.0),
+            dice_power=2,
             shift_mm=20.0,
             gain_sd=0.1,
             offset_sd=0.1,
