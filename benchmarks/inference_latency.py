@@ -70,8 +70,10 @@ def known_boxes(boxes: dict[Side, Box]) -> Iterator[None]:
 
     def found(models: Models, ct: Volume, *rest: Any) -> list[tuple[Side, Roi]]:
         find(models, ct, *rest)
-        centres = {side: box_centre_mm(box, ct.spacing_mm) for side, box in boxes.items()}
-        return [(side, fine_roi(models.fine_net, centre, side)) for side, centre in centres.items()]
+        return [
+            (side, fine_roi(models.fine_net, box_centre_mm(box, ct.spacing_mm), side))
+            for side, box in boxes.items()
+        ]
 
     cascade.find_kidneys, cascade.MOST_GROWTHS = found, 0
     try:

@@ -64,9 +64,9 @@ def our_step(side: int, features: tuple[int, ...], batch: int, dtype: str) -> St
 
 def monai_step(side: int, features: tuple[int, ...], batch: int, dtype: str, device: str) -> Step:
     """MONAI's DynUNet: network, loss, Adam, on a patch that is already there. It ends as ours does."""
-    import torch
-    from monai.losses.dice import DiceCELoss
-    from monai.networks.nets.dynunet import DynUNet
+    import torch  # pyright: ignore[reportMissingImports]
+    from monai.losses.dice import DiceCELoss  # pyright: ignore[reportMissingImports]
+    from monai.networks.nets.dynunet import DynUNet  # pyright: ignore[reportMissingImports]
 
     torch.manual_seed(0)
     ct, labels = draw(side)
@@ -247,7 +247,7 @@ def main() -> None:
         append_rows("training_compile", rows)
         return
     if arguments.device == "cpu":
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]
 
         os.environ["JAX_PLATFORMS"] = "cpu"
         torch.set_num_threads(arguments.threads)
