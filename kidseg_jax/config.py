@@ -196,8 +196,10 @@ class TrainConfig:
                 f"got steps {self.steps}, epochs {self.epochs}, batch {self.batch}, poses {self.poses}"
             )
         for name in ("rate", "kernel_rate"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"TrainConfig.{name}: must be positive, got {getattr(self, name)}")
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(
+                    f"TrainConfig.{name}: must be positive and finite, got {getattr(self, name)}"
+                )
         for name in (
             "weight_decay",
             "noise_sd",
@@ -208,8 +210,10 @@ class TrainConfig:
             "zoom",
             "pose_turn_deg",
         ):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"TrainConfig.{name}: must not be negative, got {getattr(self, name)}")
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(
+                    f"TrainConfig.{name}: must be finite and not negative, got {getattr(self, name)}"
+                )
         for name in ("warmup", "momentum", "zoom", "pose_stretch"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"TrainConfig.{name}: need 0 to below 1, got {getattr(self, name)}")

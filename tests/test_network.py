@@ -242,7 +242,18 @@ def test_impossible_networks_are_refused(settings, said):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"steps": 0}, {"steps": -1}, {"batch": 0}, {"rate": 0.0}, {"noise_sd": -1.0}, {"warmup": 1.0}],
+    [
+        {"steps": 0},
+        {"steps": -1},
+        {"batch": 0},
+        {"rate": 0.0},
+        {"rate": float("inf")},
+        {"noise_sd": -1.0},
+        {"warmup": 1.0},
+        {"poses": 0},
+        {"pose_turn_deg": float("inf")},
+        {"pose_stretch": float("nan")},
+    ],
 )
 def test_impossible_training_is_refused(settings):
     with pytest.raises(ValueError, match="TrainConfig"):

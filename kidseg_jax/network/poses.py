@@ -39,9 +39,12 @@ def in_poses(
     ct: int16 HU and labels: uint8, both (z, y, x) with spacing_mm. A CT at least twice as fine as the ROI is
     averaged in blocks first.
     """
+    if not poses:
+        return []
     blocks = [max(1, int(roi.spacing_mm / s)) for s in spacing_mm]
-    source, source_spacing = _averaged(ct, blocks), np.array(spacing_mm) * blocks
-    first_mm = (np.array(blocks) - 1) / 2 * spacing_mm
+    spacing = np.array(spacing_mm)
+    source, source_spacing = _averaged(ct, blocks), spacing * blocks
+    first_mm = (np.array(blocks) - 1) / 2 * spacing
     found = []
     for pose in poses:
         to_mm = pose.matrix * roi.spacing_mm * (1, 1, -1 if roi.mirrored else 1)
@@ -54,7 +57,6 @@ def in_poses(
             fill=AIR_HU,
             threads=threads,
         )
-        spacing = np.array(spacing_mm)
         target = kernels.resample_affine(
             labels, to_mm / spacing[:, None], start_mm / spacing, roi.shape, nearest=True, threads=threads
         )
