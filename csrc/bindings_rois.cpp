@@ -1,8 +1,8 @@
 // Boxes in volumes and resampling onto them, for Python.
 #include "affine.hpp"
+#include "argmax.hpp"
 #include "arrays.hpp"
 #include "bindings.hpp"
-#include "resample.hpp"
 #include "roi.hpp"
 
 namespace py = pybind11;

@@ -13,9 +13,9 @@
 #include "xla/ffi/api/ffi.h"
 #pragma GCC diagnostic pop
 
+#include "argmax.hpp"
 #include "cleanup.hpp"
 #include "instances.hpp"
-#include "resample.hpp"
 #include "roi.hpp"
 #include "sampling.hpp"
 #include "surface.hpp"

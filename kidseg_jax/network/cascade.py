@@ -16,7 +16,7 @@ from kidseg_jax import kernels
 from kidseg_jax.config import NetConfig
 from kidseg_jax.imaging.cohort import Side, side_of
 from kidseg_jax.imaging.structures import N_CLASSES, STRUCTURES
-from kidseg_jax.imaging.volume import Labels, Shape, Spacing, Volume, canonical, on_grid_of
+from kidseg_jax.imaging.volume import Labels, Shape, Spacing, Volume, canonical, pasted
 from kidseg_jax.network import checkpoint
 from kidseg_jax.network.augment import to_window
 from kidseg_jax.network.losses import NEVER
@@ -78,7 +78,6 @@ def predict(
     turned = canonical(as_hu(ct))
     rois = find_kidneys(models, turned, threads, lap)
     lap("boxes")
-    merged = np.zeros(turned.array.shape, np.uint8)
     found = []
     if rois:
         images = np.stack([sample_ct(turned.array, turned.spacing_mm, roi, threads) for _, roi in rois])
@@ -86,12 +85,11 @@ def predict(
         logits = _logits(models.fine_net, N_CLASSES, models.fine)(images)
         whole = [_whole(models, turned, roi, s, threads) for (_, roi), s in zip(rois, logits, strict=True)]
         lap("fine")
-        for (side, _), (roi, scores) in zip(rois, whole, strict=True):
-            kidney = _paste(turned, side, roi, scores, threads)
-            inside = merged[tuple(slice(a, b) for a, b in zip(kidney.lo, kidney.hi, strict=True))]
-            np.copyto(inside, kidney.labels, where=inside == 0)
-            found.append(kidney)
-    labels = on_grid_of(merged, ct)
+        found = [
+            _paste(turned, side, roi, scores, threads)
+            for (side, _), (roi, scores) in zip(rois, whole, strict=True)
+        ]
+    labels = pasted([(kidney.lo, kidney.labels) for kidney in found], ct)
     lap("export")
     return Prediction(labels, tuple(found))
 
@@ -195,12 +193,16 @@ def _whole(models: Models, ct: Volume, roi: Roi, scores: np.ndarray, threads: in
 
 
 def _paste(ct: Volume, side: Side, roi: Roi, scores: np.ndarray, threads: int) -> FoundKidney:
-    """One kidney's logits (z, y, x, c) on its ROI, as labels on the CT's voxels that the ROI covers."""
+    """One kidney's logits (z, y, x, c) on its ROI, as labels in the box of the CT that they fill."""
     shape: Any = ct.array.shape
     lo, hi = roi.footprint(shape, ct.spacing_mm)
     labels = kernels.argmax_resample(
         scores, *roi.target(lo, hi, ct.spacing_mm), channels_last=True, threads=threads
     )
+    if (box := kernels.bounding_box(labels)) is not None:
+        labels = labels[tuple(slice(a, b) for a, b in zip(box.lo, box.hi, strict=True))]
+        (z, y, x), (d, h, w) = np.add(lo, box.lo).tolist(), labels.shape
+        lo, hi = (z, y, x), (z + d, y + h, x + w)
     labels = clean(labels, threads)
     kidney = labels >= 4
     faces = [(0, 0, lo), (-1, 1, hi)]
@@ -218,7 +220,7 @@ def clean(labels: Labels, threads: int = 1) -> Labels:
     """The largest kidney (parenchyma with its RCC) of one ROI, and every other structure as it is."""
     kidney = labels >= 4
     largest = kernels.keep_largest(kidney, threads=threads)
-    return np.where(kidney & ~largest, 0, labels).astype(np.uint8)
+    return labels * (kidney == largest)
 
 
 def _logits(net: NetConfig, n_classes: int, params: Params) -> Callable[[np.ndarray], np.ndarray]:

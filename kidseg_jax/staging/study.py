@@ -11,7 +11,7 @@ from kidseg_jax import kernels
 from kidseg_jax.config import Config
 from kidseg_jax.imaging.cohort import Case, Kidney, Side, kidney_labels, kidneys_of
 from kidseg_jax.imaging.structures import NAMES, structures_in
-from kidseg_jax.imaging.volume import Labels, Volume, canonical, on_grid_of, require_same_grid
+from kidseg_jax.imaging.volume import Labels, Volume, canonical, pasted, require_same_grid
 from kidseg_jax.network.cascade import Prediction
 from kidseg_jax.network.samples import coarse_sample, fine_sample
 from kidseg_jax.staging.learning import Evidence
@@ -94,11 +94,7 @@ def pair_kidneys(case: Case, kidneys: Sequence[Kidney], prediction: Prediction) 
 
 def merged(case: Case, parts: Sequence[tuple[kernels.Box, Labels]]) -> Volume:
     """One label map on the case's grid from its kidneys' labels; the first kidney keeps a shared voxel."""
-    whole = np.zeros(canonical(case.ct).array.shape, np.uint8)
-    for box, labels in parts:
-        inside = whole[tuple(slice(a, b) for a, b in zip(box.lo, box.hi, strict=True))]
-        np.copyto(inside, labels, where=inside == 0)
-    return on_grid_of(whole, case.ct)
+    return pasted([(box.lo, labels) for box, labels in parts], case.ct)
 
 
 def _moved(box: kernels.Box, by: Any) -> kernels.Box:
