@@ -10,6 +10,7 @@
 #include "loss.hpp"
 #include "norm.hpp"
 #include "pointwise.hpp"
+#include "winograd.hpp"
 #include "xla_ffi.hpp"
 
 namespace py = pybind11;
@@ -113,7 +114,7 @@ template <bool adjoint>
 void forward(const xla::Call* call) {
     const xla::Buffer& y = buffer(call->outputs, 0, 5);
     const auto inputs = convolved<adjoint>(call, call->inputs.size, y);
-    conv::forward(inputs, voxels(y), write(y), y.dims[4], on_xla_threads(call), adjoint, isa());
+    conv::convolve(inputs, voxels(y), write(y), y.dims[4], on_xla_threads(call), adjoint, isa());
 }
 
 constexpr float slope = 0.01F;
@@ -132,7 +133,7 @@ void block(const xla::Call* call) {
     const conv::Shape shape = voxels(y);
     const auto parallel = on_xla_threads(call);
     conv::Moments moments(shape, c, isa());
-    conv::forward(inputs, shape, write(y), c, parallel, false, isa(),
+    conv::convolve(inputs, shape, write(y), c, parallel, false, isa(),
                   [&](Index s) { moments.add_slice(s, read(y) + s * shape.plane() * c); });
     moments.finish(write(mean), write(inverse));
     conv::normalize(shape, c, read(y), read(mean), read(inverse), read(scale), read(bias), slope, write(z), parallel, isa());
@@ -182,7 +183,7 @@ void kernel_gradient(const xla::Call* call) {
     const xla::Buffer &x = buffer(call->inputs, 0, 5), &g = buffer(call->inputs, 1, 5), &k = buffer(call->outputs, 0, 5);
     require_like(x, g);
     require(k.dims[0] == 3 && k.dims[1] == 3 && k.dims[2] == 3 && k.dims[3] == x.dims[4] && k.dims[4] == g.dims[4]);
-    conv::kernel_gradient(read(x), x.dims[4], read(g), g.dims[4], voxels(x), write(k), on_xla_threads(call), isa());
+    conv::convolve_gradient(read(x), x.dims[4], read(g), g.dims[4], voxels(x), write(k), on_xla_threads(call), isa());
 }
 
 // x -> every voxel as a block.
