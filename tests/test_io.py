@@ -109,6 +109,17 @@ def test_slope_and_intercept(tmp_path, slope, intercept, expected):
     assert bool(reading.notes) == bool(np.isnan(slope))
 
 
+@pytest.mark.parametrize("dtype", ["u1", "i1", "i2", "u2", "i4", "u4", "i8", "f4", "f8"])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_scaled_voxels_are_those_of_nibabel_and_itk(tmp_path, dtype, order):
+    content = nifti_bytes(np.abs(CT // 10).astype(dtype), order=order, slope=0.37, intercept=-11.5)
+    path = put(tmp_path / "x.nii.gz", content)
+    read = read_volume(path).array
+    held: Any = nibabel.load(path)
+    np.testing.assert_allclose(read.T, held.get_fdata(), rtol=1e-6, atol=1e-5)
+    np.testing.assert_allclose(read, itk.array_from_image(itk.imread(str(path))), rtol=1e-6, atol=1e-5)
+
+
 def test_one_volume_in_four_dimensions(tmp_path):
     path = put(tmp_path / "x.nii", nifti_bytes(CT[None], dim=(4, 6, 5, 4, 1)))
     np.testing.assert_array_equal(read_volume(path).array, CT)
@@ -127,6 +138,11 @@ def test_gz_in_name_only(tmp_path):
 def test_gz_of_several_members(tmp_path):
     content = nifti_bytes(CT)
     (tmp_path / "x.nii.gz").write_bytes(gzip.compress(content[:400]) + gzip.compress(content[400:]))
+    np.testing.assert_array_equal(read_volume(tmp_path / "x.nii.gz").array, CT)
+
+
+def test_zeros_behind_a_gz_are_padding(tmp_path):
+    (tmp_path / "x.nii.gz").write_bytes(gzip.compress(nifti_bytes(CT)) + b"\0" * 512)
     np.testing.assert_array_equal(read_volume(tmp_path / "x.nii.gz").array, CT)
 
 
@@ -317,12 +333,13 @@ def test_itk_is_loaded_once_by_many_threads(tmp_path):
     assert done.stdout.split() == [str(int(CT.sum()))] * 9, done.stderr
 
 
-def test_npz_needs_no_itk(tmp_path):
-    write_volume(tmp_path / "x.npz", Volume(CT, LPS))
+@pytest.mark.parametrize("ending", [".npz", ".nii", ".nii.gz"])
+def test_npz_and_nifti_need_no_itk(tmp_path, ending):
+    write_volume(tmp_path / f"x{ending}", Volume(CT, LPS))
     code = (
         "import sys; sys.modules['itk'] = None\n"
         "from kidseg_jax.imaging.io import read_volume, write_volume\n"
-        f"v = read_volume({str(tmp_path / 'x.npz')!r})\n"
+        f"v = read_volume({str(tmp_path / f'x{ending}')!r})\n"
         f"for e in {WRITTEN!r}:\n"
         f"    write_volume({str(tmp_path)!r} + '/y' + e, v.with_array(v.array.astype('uint8')))\n"
         f"print(read_volume({str(tmp_path)!r} + '/y.seg.nrrd').array.sum())"

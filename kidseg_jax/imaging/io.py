@@ -9,7 +9,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kidseg_jax.imaging import io_meta, io_nifti, io_nifti_labels, io_nifti_write, io_nrrd, io_seg
+from kidseg_jax.imaging import (
+    io_meta,
+    io_nifti,
+    io_nifti_data,
+    io_nifti_labels,
+    io_nifti_write,
+    io_nrrd,
+    io_seg,
+)
 from kidseg_jax.imaging.files import written_whole
 from kidseg_jax.imaging.io_geometry import Grid, grid_of
 from kidseg_jax.imaging.volume import Volume
@@ -38,9 +46,9 @@ def read_with_notes(
 ) -> Reading:
     """The one 3-D volume of a .nii, .nii.gz, .nrrd, .seg.nrrd, .mha, .mhd, .npz file or of a DICOM folder.
 
-    uint8 and int16 voxels stay (a view of the reader's own buffer), other whole numbers become int16, and
+    uint8 and int16 voxels stay (one array, no second copy), other whole numbers become int16, and
     floating point becomes float32, scaled as the file says. series: which of several DICOM series; form:
-    which of two contradicting NIfTI orientations. A .npz file needs no ITK. Raises ValueError, in one line,
+    which of two contradicting NIfTI orientations. NIfTI and .npz need no ITK. Raises ValueError, in one line,
     for what cannot be read without guessing: other endings, broken or cut files, more than one volume, no or
     impossible geometry, nan voxels, whole numbers outside int16. FileNotFoundError: no such path.
     """
@@ -67,7 +75,7 @@ def read_ct(path: str | Path, *, series: str | None = None, form: io_nifti.Form 
 def read_labels(path: str | Path, *, form: io_nifti.Form | None = None) -> Volume:
     """A label map in uint8; ValueError for values that are not whole numbers of 0 to 255.
 
-    NIfTI needs no ITK here; what `read_with_notes` repaired is logged as a warning.
+    What `read_with_notes` repaired is logged as a warning.
     """
     path = Path(path)
     if path.is_file() and ending_of(path) in (".nii", ".nii.gz"):
@@ -122,7 +130,7 @@ def hounsfield(where: str, array: np.ndarray) -> np.ndarray:
             raise ValueError(f"{where}: HU must fit int16, got {low:g} to {high:g}")
         array = array.astype(np.int16)
     step = max(1, round((array.size / 1e6) ** (1 / 3)))
-    some = array[::step, ::step, ::step]
+    some = np.ascontiguousarray(array[::step, ::step, ::step])
     dark, soft = np.mean(some < -20), np.mean((some > -20) & (some < 200))
     if dark < 1e-3 or soft < 1e-3:
         raise ValueError(
@@ -162,10 +170,12 @@ def _read_file(path: Path, form: io_nifti.Form | None) -> tuple[np.ndarray, Grid
     if ending == ".seg.nrrd":
         array, grid, _ = io_seg.read_segmentation(path)
         return array, grid
+    if ending in (".nii", ".nii.gz"):
+        header = io_nifti.read_header(path)
+        grid = io_nifti.grid_of_header(path.name, header, form)
+        return io_nifti_data.read_voxels(path, header), grid
     from kidseg_jax.imaging import io_itk
 
-    if ending in (".nii", ".nii.gz"):
-        return io_itk.read_nifti(path, form)
     return io_itk.read_meta(path) if ending in (".mha", ".mhd") else io_itk.read_nrrd(path)
 
 

@@ -1,55 +1,15 @@
-"""Voxels and grids through ITK: NIfTI, NRRD and MetaImage."""
+"""Voxels and grids through ITK: NRRD and MetaImage."""
 
-import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kidseg_jax.imaging import io_meta, io_nifti, io_nifti_data, io_nrrd
+from kidseg_jax.imaging import io_meta, io_nrrd
 from kidseg_jax.imaging.io_geometry import Grid, grid_of
 
 _LOADING = threading.Lock()
-
-
-def read_nifti(path: Path, form: io_nifti.Form | None = None) -> tuple[np.ndarray, Grid]:
-    """Scaled voxels (z, y, x) and the grid of a .nii or .nii.gz file; see `io_nifti` for what is refused."""
-    header = io_nifti.read_header(path)
-    grid = io_nifti.grid_of_header(path.name, header, form)
-    itk = quiet_itk()
-    image_io = itk.NiftiImageIO.New()
-    image_io.SetSFORM_Permissive(True)  # the grid is ours, checked in io_geometry
-    with _alone(path) as readable:
-        try:
-            voxels, _ = _voxels(itk, path.name, readable, image_io)
-        except ValueError:
-            io_nifti_data.scan(path, header)  # says better what is broken
-            raise
-    io_nifti_data.check_data(path, header, voxels)
-    if header.slope == 0 and header.intercept != 0:  # ITK adds it, the standard says to ignore both
-        voxels = voxels - header.intercept
-    return voxels, grid
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[Path]:
-    """The file under a name that ITK's NIfTI reader takes for itself alone.
-
-    Given X.nii.gz it reads the voxels of an X.nii beside it (niftilib looks for that first), and it refuses
-    .Nii.gz.
-    """
-    ending = path.name[path.name.lower().rindex(".nii") :]
-    sibling = path.with_name(path.name.removesuffix(ending) + ending[:4])
-    if ending in (ending.lower(), ending.upper()) and (sibling == path or not sibling.exists()):
-        yield path
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        alias = Path(folder) / f"volume{ending.lower()}"
-        alias.symlink_to(path.resolve())
-        yield alias
 
 
 def read_nrrd(path: Path) -> tuple[np.ndarray, Grid]:

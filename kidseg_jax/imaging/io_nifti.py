@@ -69,7 +69,7 @@ def read_header(path: Path) -> Header:
         packed = stream.read(2) == b"\x1f\x8b"
     if packed and not path.name.lower().endswith(".gz"):
         raise ValueError(f"{where}: holds gzip data, need the ending .nii.gz")
-    raw = first_bytes(path, HEADER_BYTES, packed)
+    raw = first_bytes(path, HEADER_BYTES)
     if len(raw) < HEADER_BYTES:
         raise ValueError(f"{where}: not a NIfTI file, need a header of {HEADER_BYTES} bytes, got {len(raw)}")
     order = next((o for o in "<>" if struct.unpack_from(o + "i", raw)[0] == HEADER_BYTES), None)

@@ -1,17 +1,20 @@
-"""Whether the voxels of a NIfTI file are all there and as they were written: what ITK does not look at."""
+"""The voxels of NIfTI files: all of them, as they were written, in one array and without a second copy."""
 
 import gzip
 import math
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 MOST_GZIP_RATIO = 1032  # deflate cannot shrink more than this
-BLOCK_BYTES = 1 << 22
+BLOCK_BYTES = 1 << 20
+BROKEN = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
 class Stored(Protocol):
@@ -24,15 +27,28 @@ class Stored(Protocol):
     @property
     def data_offset(self) -> int: ...
     @property
+    def slope(self) -> float: ...
+    @property
+    def intercept(self) -> float: ...
+    @property
     def scaled(self) -> bool: ...
 
 
-def first_bytes(path: Path, n: int, packed: bool) -> bytes:
+@contextmanager
+def unpacked(path: Path) -> Iterator[BufferedIOBase]:
+    """A stream of a file's bytes, through gzip where the file is packed, whatever its name says."""
+    with open(path, "rb") as stream:
+        packed = stream.read(2) == b"\x1f\x8b"
+    with gzip.open(path, "rb") if packed else open(path, "rb") as stream:
+        yield stream
+
+
+def first_bytes(path: Path, n: int) -> bytes:
     """The first n bytes of a file, unpacked; ValueError where the gzip stream breaks before them."""
     try:
-        with gzip.open(path, "rb") if packed else open(path, "rb") as stream:
+        with unpacked(path) as stream:
             return stream.read(n)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except BROKEN as error:
         raise ValueError(f"{path.name}: the gzip stream is broken: {error}") from error
 
 
@@ -50,59 +66,58 @@ def check_length(path: Path, header: Stored, packed: bool) -> None:
         )
     with open(path, "rb") as stream:
         stream.seek(-4, 2)
-        unpacked = struct.unpack("<I", stream.read(4))[0]
-    if unpacked != needed % 2**32:
-        scan(path, header)
+        length = struct.unpack("<I", stream.read(4))[0]
+    if length != needed % 2**32:  # cut, several members, or more behind the voxels: before memory is taken
+        with _whole(path, header) as stream:
+            total = 0
+            while block := stream.read(BLOCK_BYTES):
+                total += len(block)
+        _require_all(path, header, total)
 
 
-def check_data(path: Path, header: Stored, voxels: np.ndarray) -> None:
-    """Raises ValueError unless the voxels that ITK gives are what the file holds, and are numbers.
+def read_voxels(path: Path, header: Stored) -> np.ndarray:
+    """The voxels (z, y, x) of a file whose header was read, scaled as it says; float where they are scaled.
 
-    ITK's NIfTI reader looks at no checksum and turns nan and infinity into 0 without a word. Voxels that
-    still are the
-    stored bytes are summed up as they are; others, and floating point in a plain file, cost a second pass
-    over the file.
+    The stream is read to its end, so its checksum counts. Raises ValueError where it is cut or broken.
     """
-    with open(path, "rb") as stream:
-        packed = stream.read(2) == b"\x1f\x8b"
-        stream.seek(-8, 2)
-        expected, unpacked = struct.unpack("<2I", stream.read(8))
-    if not packed:
-        if header.dtype.kind == "f":
-            scan(path, header)
-        return
-    stored = voxels.dtype == header.dtype and header.dtype.isnative and not header.scaled
-    if stored and unpacked == (header.data_offset + voxels.nbytes) % 2**32 and voxels.flags.c_contiguous:
-        checksum = zlib.crc32(first_bytes(path, header.data_offset, packed))
-        if zlib.crc32(voxels.data.cast("B"), checksum) == expected:
-            return
-    scan(path, header)
+    voxels = np.empty(header.sizes[::-1], header.dtype)
+    room = voxels.reshape(-1).view(np.uint8).data
+    with _whole(path, header) as stream:
+        total = 0
+        while total < len(room) and (got := stream.readinto(room[total : total + BLOCK_BYTES])):
+            total += got
+        while stream.read(BLOCK_BYTES):
+            pass
+    _require_all(path, header, total)
+    if not voxels.dtype.isnative:
+        voxels = voxels.byteswap(inplace=True).view(voxels.dtype.newbyteorder("="))
+    if header.scaled:
+        small = voxels.dtype.itemsize <= 2 or voxels.dtype == np.float32
+        voxels = voxels.astype(np.float32 if small else np.float64, copy=voxels.dtype.kind != "f")
+        voxels *= header.slope
+        voxels += header.intercept
+    return voxels
 
 
-def scan(path: Path, header: Stored) -> None:
-    """Read a file to its end; ValueError where it breaks, is short, or holds floats that are no numbers."""
-    needed = math.prod(header.sizes) * header.dtype.itemsize
-    total, bad = 0, 0
+@contextmanager
+def _whole(path: Path, header: Stored) -> Iterator[BufferedIOBase]:
+    """The stream behind the header; a break anywhere in it is said with what was claimed."""
     try:
-        for block in _blocks(path, header.data_offset):
-            if header.dtype.kind == "f":
-                values = np.frombuffer(block[: max(0, needed - total)], header.dtype)
-                bad += len(values) - int(np.count_nonzero(np.isfinite(values)))
-            total += len(block)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        with unpacked(path) as stream:
+            stream.read(header.data_offset)
+            yield stream
+    except BROKEN as error:
         raise ValueError(
-            f"{path.name}: the gzip stream is cut or broken after {total} bytes of voxels: {error}"
+            f"{path.name}: the gzip stream is cut or broken, need {_claimed(header)} bytes of voxels: {error}"
         ) from error
-    if total < needed:
-        raise ValueError(f"{path.name}: cut short: the header claims {needed} bytes of voxels, got {total}")
-    if bad:
-        raise ValueError(f"{path.name}: {bad} of {math.prod(header.sizes)} voxels are nan or infinite")
 
 
-def _blocks(path: Path, offset: int) -> Iterator[bytes]:
-    with open(path, "rb") as plain:
-        packed = plain.read(2) == b"\x1f\x8b"
-    with gzip.open(path, "rb") if packed else open(path, "rb") as stream:
-        stream.read(offset)
-        while block := stream.read(BLOCK_BYTES):
-            yield block
+def _claimed(header: Stored) -> int:
+    return math.prod(header.sizes) * header.dtype.itemsize
+
+
+def _require_all(path: Path, header: Stored, total: int) -> None:
+    if total < _claimed(header):
+        raise ValueError(
+            f"{path.name}: cut short: the header claims {_claimed(header)} bytes of voxels, got {total}"
+        )
