@@ -69,31 +69,29 @@ void for_each_bit(const BitGrid& bits, Visit&& visit) {
     return n;
 }
 
-// Bit x of the result is bit x - 1 of the row (carried from the word before); and the other way for `shifted_down`.
-[[nodiscard]] inline Word shifted_up(const Word* row, Index w) {
-    return row[w] << 1 | (w > 0 ? row[w - 1] >> 63 : 0);
-}
+// Bit x of the result is bit x + 1 of the row.
 [[nodiscard]] inline Word shifted_down(const Word* row, Index w, Index words) {
     return row[w] >> 1 | (w + 1 < words ? row[w + 1] << 63 : 0);
 }
 
-// Set voxels with an unset face neighbour; beyond the grid nothing is set.
-[[nodiscard]] inline BitGrid border_of(const BitGrid& mask) {
+// Leaves the set voxels with an unset face neighbour; beyond the grid nothing is set. Takes one plane of memory.
+inline void keep_border(BitGrid& mask) {
     const Index3 n = mask.shape();
     const Index words = mask.words_per_row();
-    BitGrid border({n[0] - 2, n[1] - 2, n[2] - 2});
+    std::vector<Word> before(static_cast<std::size_t>(n[1] * words));  // rows as they were: of this plane, from y on of the last
     for (Index z = 1; z + 1 < n[0]; ++z)
         for (Index y = 1; y + 1 < n[1]; ++y) {
-            const Word* here = mask.row(z, y);
-            Word* out = border.row(z, y);
+            Word* here = mask.row(z, y);
+            Word* last_plane = before.data() + y * words;
+            const Word *last_row = last_plane - words, *next_row = mask.row(z, y + 1), *next_plane = mask.row(z + 1, y);
+            Word carry = 0;
             for (Index w = 0; w < words; ++w) {
-                if (here[w] == 0) continue;
-                const Word inside = shifted_up(here, w) & shifted_down(here, w, words) & mask.row(z, y - 1)[w] &
-                                             mask.row(z, y + 1)[w] & mask.row(z - 1, y)[w] & mask.row(z + 1, y)[w];
-                out[w] = here[w] & ~inside;
+                const Word word = here[w], in_row = (word << 1 | carry) & shifted_down(here, w, words);
+                here[w] = word & ~(in_row & last_row[w] & next_row[w] & last_plane[w] & next_plane[w]);
+                last_plane[w] = word;
+                carry = word >> 63;
             }
         }
-    return border;
 }
 
 // Cells whose eight corners differ: bit (z, y, x) stands for corners (z..z+1, y..y+1, x..x+1). One word of them.
@@ -107,13 +105,16 @@ void for_each_bit(const BitGrid& bits, Visit&& visit) {
     return any & ~all;
 }
 
-[[nodiscard]] inline BitGrid mixed_cells(const BitGrid& mask) {
-    const Index3 n = mask.shape();
-    BitGrid cells({n[0] - 2, n[1] - 2, n[2] - 2});
-    for (Index z = 0; z + 1 < n[0]; ++z)
-        for (Index y = 0; y + 1 < n[1]; ++y)
-            for (Index w = 0; w < mask.words_per_row(); ++w) cells.row(z, y)[w] = mixed_word(mask, z, y, w);
-    return cells;
+// Puts its mixed cells in the place of a mask; visit(z, y, x) sees each in scan order while its corners are still there.
+template <class Visit>
+void replace_by_mixed_cells(BitGrid& mask, Visit&& visit) {
+    for (Index z = 0; z + 1 < mask.shape()[0]; ++z)
+        for (Index y = 0; y + 1 < mask.shape()[1]; ++y)
+            for (Index w = 0; w < mask.words_per_row(); ++w) {
+                const Word cells = mixed_word(mask, z, y, w);
+                for (Word word = cells; word != 0; word &= word - 1) visit(z, y, 64 * w + __builtin_ctzll(word));
+                mask.row(z, y)[w] = cells;
+            }
 }
 
 // visit(z, y, x) for every such cell of plane z, in scan order.

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <memory>
 #include <numeric>
 #include <vector>
 
@@ -87,21 +88,8 @@ protected:
                                           [](std::size_t n, const Slab& slab) { return n + slab.component.size(); }));
         std::vector<RunId> first(slabs_.size() + 1);
         for (std::size_t s = 0; s < slabs_.size(); ++s) first[s + 1] = first[s] + slabs_[s].n_components;
-        std::vector<RunId> number(slabs_.size() > 1 ? first.back() : 0);
-        std::iota(number.begin(), number.end(), RunId{0});
-        for (std::size_t s = 1; s < slabs_.size(); ++s) {
-            Slab& slab = slabs_[s];
-            const Slab& last = slabs_[s - 1];
-            const RunId halo_run = last.row_start[static_cast<std::size_t>(slab.first_row - halo_rows(shape_) - last.first_row)];
-            for (const auto& [own, other] : slab.before)
-                unite(number.data(), first[s] + slab.component[own], first[s - 1] + last.component[halo_run + other]);
-            slab.before = {};
-        }
-        n_ = slabs_.size() > 1 ? number_sets(number) : first.back();
-        for_each_task(slabs_.size(), threads_, [&](std::size_t s) {
-            if (slabs_.size() > 1)
-                for (RunId& c : slabs_[s].component) c = number[first[s] + c];
-        });
+        n_ = first.back();
+        if (slabs_.size() > 1) unite_slabs(first);
         if (!axes_.as_given()) renumber_in_given_order();
     }
 
@@ -112,6 +100,44 @@ protected:
     Index n_ = 0;
 
 private:
+    // Components of slab s are first[s], first[s] + 1, ... Work outside the tasks grows with the faces of slabs only.
+    void unite_slabs(const std::vector<RunId>& first) {
+        const std::size_t n_slabs = slabs_.size();
+        const std::unique_ptr<RunId[]> number(new RunId[first.back()]);  // not zeroed: each task touches its own part
+        for_each_task(n_slabs, threads_, [&](std::size_t s) {
+            std::iota(number.get() + first[s], number.get() + first[s + 1], first[s]);
+        });
+        std::vector<RunId> joined, root;  // components that are part of an earlier one, and of which
+        for (std::size_t s = 1; s < n_slabs; ++s) {
+            Slab& slab = slabs_[s];
+            const Slab& last = slabs_[s - 1];
+            const RunId halo_run = last.row_start[static_cast<std::size_t>(slab.first_row - halo_rows(shape_) - last.first_row)];
+            for (const auto& [own, other] : slab.before) {
+                const RunId a = find_root(number.get(), first[s] + slab.component[own]);
+                const RunId b = find_root(number.get(), first[s - 1] + last.component[halo_run + other]);
+                if (a != b) joined.push_back(std::max(a, b));
+                unite(number.get(), a, b);
+            }
+            slab.before = {};
+        }
+        n_ -= static_cast<Index>(joined.size());
+        std::vector<RunId> before(n_slabs + 1);  // joined components of the slabs before
+        for (const RunId c : joined) {
+            root.push_back(find_root(number.get(), c));
+            ++before[static_cast<std::size_t>(std::upper_bound(first.begin(), first.end(), c) - first.begin())];
+        }
+        std::partial_sum(before.begin(), before.end(), before.begin());
+        for_each_task(n_slabs, threads_, [&](std::size_t s) {
+            RunId next = first[s] - before[s];
+            for (RunId c = first[s]; c < first[s + 1]; ++c)
+                if (number[c] == c) number[c] = next++;
+        });
+        for (std::size_t i = 0; i < joined.size(); ++i) number[joined[i]] = number[root[i]];
+        for_each_task(n_slabs, threads_, [&](std::size_t s) {
+            for (RunId& c : slabs_[s].component) c = number[first[s] + c];
+        });
+    }
+
     // Numbers follow the first voxel of each component in the caller's scan order.
     void renumber_in_given_order() {
         std::vector<Index> first(static_cast<std::size_t>(n_), INT64_MAX);
@@ -122,13 +148,32 @@ private:
         for_each_run(1, [&](Index z, Index y, const Run& run, RunId c) {
             first[c] = std::min(first[c], along(0, z, z + 1) + along(1, y, y + 1) + along(2, run.begin, run.end));
         });
-        std::vector<RunId> order(first.size()), rank(first.size());
-        std::iota(order.begin(), order.end(), RunId{0});
-        std::sort(order.begin(), order.end(), [&](RunId a, RunId b) { return first[a] < first[b]; });
-        for (RunId i = 0; i < order.size(); ++i) rank[order[i]] = i;
+        const std::vector<RunId> rank = ranks(first, given[0] * given[1] * given[2]);
         for_each_task(slabs_.size(), threads_, [&](std::size_t s) {
             for (RunId& c : slabs_[s].component) c = rank[c];
         });
+    }
+
+    // How many of the places, which differ and lie in [0, end), are before each: sorted by stretch, then within each.
+    [[nodiscard]] std::vector<RunId> ranks(const std::vector<Index>& places, Index end) const {
+        constexpr Index per_stretch = 8, per_task = 1024;
+        const Index n = static_cast<Index>(places.size()), length = per_stretch * end / std::max<Index>(n, 1) + 1;
+        const Index n_stretches = end / length + 1;
+        const auto stretch = [&](RunId c) { return static_cast<std::size_t>(places[c] / length); };
+        std::vector<RunId> start(static_cast<std::size_t>(n_stretches + 2)), order(places.size()), rank(places.size());
+        for (RunId c = 0; c < places.size(); ++c) ++start[stretch(c) + 2];
+        std::partial_sum(start.begin(), start.end(), start.begin());
+        for (RunId c = 0; c < places.size(); ++c) order[start[stretch(c) + 1]++] = c;
+        for_each_task(static_cast<std::size_t>(n_stretches / per_task + 1), threads_, [&](std::size_t task) {
+            const auto from = static_cast<std::size_t>(per_task) * task;
+            const std::size_t to = std::min(from + per_task, static_cast<std::size_t>(n_stretches));
+            for (std::size_t s = from; s < to; ++s) {
+                const auto at = [&](RunId i) { return order.begin() + static_cast<std::ptrdiff_t>(i); };
+                std::sort(at(start[s]), at(start[s + 1]), [&](RunId a, RunId b) { return places[a] < places[b]; });
+                for (RunId i = start[s]; i < start[s + 1]; ++i) rank[order[i]] = i;
+            }
+        });
+        return rank;
     }
 
     void turn_back(ComponentStat& s) const {

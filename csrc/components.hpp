@@ -54,16 +54,22 @@ public:
     }
 
 private:
+    // Large slabs first, as rows beside another slab are read twice; small ones last, so that threads end together.
+    void share_out_rows(Index rows) {
+        const Index threads = threads_, least = std::max(halo_rows(shape_), rows / (16 * threads));
+        for (Index row = 0; row < rows;) {
+            Index n = threads == 1 ? rows : std::max(least, (rows - row) / (2 * threads));
+            if (rows - row - n < least) n = rows - row;
+            slabs_.emplace_back();
+            slabs_.back().first_row = row;
+            slabs_.back().last_row = row += n;
+        }
+    }
+
     void read_slabs(const Grid<const T>& grid, int connectivity, RunsOf which) {
-        const Index rows = grid.rows();
-        const Index n = std::clamp<Index>(threads_ == 1 ? 1 : 4 * threads_, 1, std::max<Index>(1, rows / halo_rows(shape_)));
-        slabs_.resize(static_cast<std::size_t>(n));
+        share_out_rows(grid.rows());
         labels_.resize(slabs_.size());
-        for_each_task(slabs_.size(), threads_, [&](std::size_t s) {
-            slabs_[s].first_row = rows * static_cast<Index>(s) / n;
-            slabs_[s].last_row = rows * static_cast<Index>(s + 1) / n;
-            read_slab(slabs_[s], labels_[s], grid, connectivity, which);
-        });
+        for_each_task(slabs_.size(), threads_, [&](std::size_t s) { read_slab(slabs_[s], labels_[s], grid, connectivity, which); });
     }
 
     std::vector<Blocks<T>> labels_;  // of each run of a slab; only where labels are told apart

@@ -91,7 +91,9 @@ struct CellPoint {
 
 class NearestTriangle {
 public:
-    explicit NearestTriangle(const CellMesh& to) : to_(to), cells_(mixed_cells(to.mask())), near_(near_rows(to.spacing(), 6, 1)) {}
+    explicit NearestTriangle(const CellMesh& to) : to_(to), cells_(to.mask()), near_(near_rows(to.spacing(), 6, 1)) {
+        replace_by_mixed_cells(cells_, [](Index, Index, Index) {});
+    }
 
     // Distance in mm of a point to the nearest triangle; infinity where there is none. Threads may ask at the same time.
     [[nodiscard]] double operator()(const CellPoint& p) {

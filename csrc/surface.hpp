@@ -94,16 +94,15 @@ template <class Count>
     }
     std::vector<double> weight_a, weight_b;
     if (definition == Definition::border) {
-        a = border_of(a);
-        b = border_of(b);
+        keep_border(a);
+        keep_border(b);
     } else {
         const auto areas = detail::cell_areas(spacing);
         const auto weighed = [&](BitGrid& mask) {
-            BitGrid cells = mixed_cells(mask);
-            std::vector<double> weight(count_bits(cells));
-            std::size_t i = 0;
-            for_each_bit(cells, [&](Index z, Index y, Index x) { weight[i++] = areas[cell_code(mask, z, y, x)]; });
-            mask = std::move(cells);
+            std::size_t n = 0, i = 0;
+            for (Index z = 0; z < mask.shape()[0]; ++z) for_each_mixed_cell_in(mask, z, [&](Index, Index, Index) { ++n; });
+            std::vector<double> weight(n);
+            replace_by_mixed_cells(mask, [&](Index z, Index y, Index x) { weight[i++] = areas[cell_code(mask, z, y, x)]; });
             return weight;
         };
         weight_a = weighed(a);

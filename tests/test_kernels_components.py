@@ -121,6 +121,18 @@ def test_threads_change_nothing(threads):
         np.testing.assert_array_equal(function(threads), function(1))
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_many_components_are_numbered_in_scan_order_of_any_layout(threads):
+    """Enough of them for several tasks of the renumbering."""
+    labels = random_labels(np.random.default_rng(6), (50, 60, 90), density=0.08, classes=1)
+    expected, n = kernels.label_components(labels, 6)
+    assert n > 16_384
+    for name, view in layouts(labels).items():
+        found, m = kernels.label_components(view, 6, threads=threads)
+        assert m == n, name
+        np.testing.assert_array_equal(found, expected, name)
+
+
 def test_output_lies_in_memory_like_the_input():
     labels = np.asfortranarray(random_labels(np.random.default_rng(0), (5, 6, 7)))
     assert kernels.label_components(labels)[0].flags.f_contiguous
