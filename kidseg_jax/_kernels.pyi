@@ -1,5 +1,5 @@
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -29,39 +29,30 @@ def surface_distances(
     a: _Array, b: _Array, spacing_mm: Sequence[float], definition: int, threads: int
 ) -> tuple[_Float64, _Float64, _Float64, _Float64]: ...
 def surface_points(mask: _Array, n: int, seed: int, spacing_mm: Sequence[float]) -> _Float64: ...
-def resample_int16(
-    volume: _Array, coordinates: Sequence[_Float64], widths: Sequence[float], threads: int
-) -> npt.NDArray[np.float32]: ...
-def resample_float32(
-    volume: _Array, coordinates: Sequence[_Float64], widths: Sequence[float], threads: int
-) -> npt.NDArray[np.float32]: ...
-def resample_affine_uint8(
-    volume: _Array,
-    matrix: Sequence[Sequence[float]],
-    offset: Sequence[float],
-    nearest: bool,
-    fill: float,
-    to: _Array,
-    threads: int,
-) -> None: ...
-def resample_affine_int16(
-    volume: _Array,
-    matrix: Sequence[Sequence[float]],
-    offset: Sequence[float],
-    nearest: bool,
-    fill: float,
-    to: _Array,
-    threads: int,
-) -> None: ...
-def resample_affine_float32(
-    volume: _Array,
-    matrix: Sequence[Sequence[float]],
-    offset: Sequence[float],
-    nearest: bool,
-    fill: float,
-    to: _Array,
-    threads: int,
-) -> None: ...
+
+class _Resample(Protocol):
+    def __call__(
+        self, volume: _Array, coordinates: Sequence[_Float64], widths: Sequence[float], threads: int
+    ) -> npt.NDArray[np.float32]: ...
+
+class _ResampleAffine(Protocol):
+    def __call__(
+        self,
+        volume: _Array,
+        matrix: Sequence[Sequence[float]],
+        offset: Sequence[float],
+        nearest: bool,
+        fill: float,
+        to: _Array,
+        threads: int,
+    ) -> None: ...
+
+resample_int16: _Resample
+resample_float32: _Resample
+resample_affine_uint8: _ResampleAffine
+resample_affine_int16: _ResampleAffine
+resample_affine_float32: _ResampleAffine
+
 def argmax_resample(
     scores: _Array, coordinates: Sequence[_Float64], threads: int
 ) -> npt.NDArray[np.uint8]: ...

@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNTIMES = {"address,undefined": "libasan.so", "thread": "libtsan.so"}
-TESTS = ["components", "roi", "surfaces", "resample"]
+TESTS = ["components", "roi", "surfaces", "surface_areas", "resample"]
 
 
 def build(sanitizer: str, folder: Path) -> Path:

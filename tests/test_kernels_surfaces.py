@@ -1,6 +1,4 @@
-"""Surface distances against brute force and SciPy; sampled points against the surface they lie on."""
-
-import itertools
+"""Surface distances against brute force and SciPy."""
 
 import numpy as np
 import pytest
@@ -16,32 +14,12 @@ from kernel_oracles import (
 )
 from scipy import ndimage
 from scipy.spatial import KDTree
+from surface_oracles import ball, cells_of, triangles_of
 
 from kidseg_jax import kernels
 
 DEFINITIONS: tuple[kernels.Definition, ...] = ("border", "surfel", "triangle")
 POINTS: tuple[kernels.Definition, ...] = DEFINITIONS[:2]
-
-
-def cells_of(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest corners (n, 3) of the 2x2x2 cells that are not all alike, and their 8 corners (n, 8) as bool."""
-    padded = np.pad(mask != 0, 1)
-    corners = np.stack(
-        [
-            padded[dz : dz + mask.shape[0] + 1, dy : dy + mask.shape[1] + 1, dx : dx + mask.shape[2] + 1]
-            for dz, dy, dx in itertools.product((0, 1), repeat=3)
-        ],
-        axis=-1,
-    )
-    mixed = corners.any(-1) & ~corners.all(-1)
-    return np.argwhere(mixed) - 1, corners[mixed]
-
-
-def ball(shape, centre, radius, spacing=(1, 1, 1)) -> np.ndarray:
-    grid = np.indices(shape).T.reshape(-1, 3) * spacing
-    return (
-        (np.linalg.norm(grid - np.multiply(centre, spacing), axis=1) <= radius).reshape(shape[::-1]).T.copy()
-    )
 
 
 @examples(150)
@@ -99,42 +77,6 @@ def test_border_matches_the_distance_transform():
     assert kernels.surface_rms(a, b, spacing) == found.rms_mm()
 
 
-def mesh_of(mask: np.ndarray, spacing) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices and faces of every triangle that `surface_distances` uses, from distances of single points."""
-    empty = np.zeros_like(mask)
-    areas = kernels.surface_distances(mask, empty, spacing, "triangle").a_weights
-    return areas, kernels.surface_distances(mask, empty, spacing, "surfel").a_weights
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_triangle_and_surfel_areas_are_one_surface(seed):
-    rng = np.random.default_rng(seed)
-    mask = rng.random((5, 6, 7)) < rng.random()
-    spacing = tuple(rng.uniform(0.5, 3, 3))
-    triangles, cells = mesh_of(mask, spacing)
-    assert triangles.sum() == pytest.approx(cells.sum(), rel=1e-12)
-
-
-@pytest.mark.parametrize("spacing", [(1, 1, 1), (2, 0.5, 3)])
-def test_surfel_areas_of_hand_countable_masks(spacing):
-    sz, sy, sx = spacing
-    voxel = np.ones((1, 1, 1), bool)
-    corner = np.linalg.norm([sy * sz, sx * sz, sx * sy]) / 8  # the triangle that cuts one corner of a cell
-    weights = kernels.surface_distances(voxel, voxel, spacing, "surfel").a_weights
-    np.testing.assert_allclose(weights, np.full(8, corner), rtol=1e-12)
-    slab = np.ones((1, 4, 4), bool)
-    distances = kernels.surface_distances(slab, slab, spacing, "surfel")
-    inner = distances.a_weights[np.isclose(distances.a_weights, sy * sx)]
-    assert len(inner) == 2 * 3 * 3  # the flat cells above and below
-
-
-def test_surface_area_of_a_ball_is_near_its_sphere():
-    radius = 20.0
-    mask = ball((47, 47, 47), (23, 23, 23), radius)
-    area = kernels.surface_distances(mask, mask, (1, 1, 1), "triangle").a_weights.sum()
-    assert area == pytest.approx(4 * np.pi * radius**2, rel=0.1)
-
-
 @pytest.mark.parametrize("seed", range(4))
 def test_triangle_distances_match_brute_force(seed):
     rng = np.random.default_rng(seed)
@@ -145,51 +87,6 @@ def test_triangle_distances_match_brute_force(seed):
     assert len(found.a_to_b_mm) == len(ta)
     expected = np.sort(triangle_distances_oracle(ta.mean(1), tb))
     np.testing.assert_allclose(np.sort(found.a_to_b_mm), expected, atol=1e-12)
-
-
-def triangles_of(mask: np.ndarray, spacing) -> np.ndarray:
-    """Triangles (n, 3, 3) in mm of the surface: loops over edge middles, the rarer corners kept apart."""
-    triangles = []
-    for cell, corners in zip(*cells_of(mask), strict=True):
-        inside = corners if corners.sum() <= 4 else ~corners
-        for loop in loops_of(tuple(bool(c) for c in inside)):
-            fans = [
-                [
-                    (loop[k], loop[(k + i) % len(loop)], loop[(k + i + 1) % len(loop)])
-                    for i in range(1, len(loop) - 1)
-                ]
-                for k in range(len(loop))
-            ]
-            areas = [sum(np.linalg.norm(np.cross(q - p, r - p)) for p, q, r in fan) for fan in fans]
-            best = next(fan for fan, area in zip(fans, areas, strict=True) if area > max(areas) - 1e-9)
-            triangles += [[(p + cell) * spacing for p in triangle] for triangle in best]
-    return np.reshape(triangles, (-1, 3, 3))
-
-
-def loops_of(inside) -> list[list[np.ndarray]]:
-    """Closed loops of edge middles around the set corners of one cell."""
-    after = {}
-    for axis, side in itertools.product(range(3), (0, 1)):
-        u, v = 4 >> (axis + 1) % 3, 4 >> (axis + 2) % 3
-        face = [side * (4 >> axis) | c for c in ((0, u, u | v, v) if side else (0, v, u | v, u))]
-        for i in range(4):
-            if inside[face[i]] or not inside[face[(i + 1) % 4]]:
-                continue
-            j = i + 1
-            while inside[face[(j + 1) % 4]]:
-                j += 1
-            after[frozenset((face[i], face[(i + 1) % 4]))] = frozenset((face[j % 4], face[(j + 1) % 4]))
-    middle = {e: np.mean([[c >> 2 & 1, c >> 1 & 1, c & 1] for c in e], axis=0) for e in after}
-    loops = []
-    while after:
-        start = edge = min(after, key=lambda e: (min(e), max(e) ^ min(e)))
-        loop = []
-        while edge in after:
-            loop.append(middle[edge])
-            edge = after.pop(edge)
-        assert edge == start
-        loops.append(loop)
-    return loops
 
 
 @pytest.mark.parametrize("definition", DEFINITIONS)
@@ -233,32 +130,6 @@ def test_weighted_percentile_counts_area():
     assert found.hausdorff_mm(95) == 1
     assert found.hausdorff_mm(100) == 9
     assert found.nsd(1) == pytest.approx(97 / 101)
-
-
-def test_surface_points_lie_on_the_surface_and_spread_by_area():
-    mask = np.zeros((12, 14, 40), bool)
-    mask[3:9, 4:11, 5:36] = True
-    spacing = (2.0, 1.0, 0.5)
-    points = kernels.surface_points(mask, 17_650, 7, spacing)
-    assert points.shape == (17_650, 3)
-    np.testing.assert_array_equal(points, kernels.surface_points(np.asfortranarray(mask), 17_650, 7, spacing))
-    assert (points != kernels.surface_points(mask, 17_650, 8, spacing)).any()
-    low, high = (np.array([2.5, 3.5, 4.5]) * spacing, np.array([8.5, 10.5, 35.5]) * spacing)
-    assert (points >= low - 1e-9).all()
-    assert (points <= high + 1e-9).all()
-    # The flat middle of the top face, one voxel in from its rim, holds its share of the area.
-    total = kernels.surface_distances(mask, mask, spacing, "triangle").a_weights.sum()
-    top = (
-        np.isclose(points[:, 0], low[0]) & (np.abs(points[:, 1] - 7) < 2.5) & (np.abs(points[:, 2] - 10) < 7)
-    )
-    assert top.mean() == pytest.approx(5 * 14 / total, rel=0.1)
-    expected = triangle_distances_oracle(points[:50], triangles_of(mask, spacing))
-    np.testing.assert_allclose(expected, 0, atol=1e-12)
-
-
-def test_surface_points_of_nothing():
-    assert kernels.surface_points(np.zeros((2, 2, 2), bool), 5, 0).shape == (0, 3)
-    assert kernels.surface_points(np.ones((2, 2, 2), bool), 0, 0).shape == (0, 3)
 
 
 @pytest.mark.parametrize(
