@@ -5,12 +5,14 @@
 ITK's own reading is itk.imread; ours is read_ct: header checks, voxels, checksum, HU check. Every reading
 is a process of its own, the two take turns at being first, the file lies in the page cache and in a folder
 of its own, for ITK asked for X.nii.gz reads an X.nii beside it. Compared are the medians of --repeats: wall
-time, and processor time, which a busy machine disturbs less. Memory is the most that the process held, less
+time, and processor time, which a busy machine disturbs less; each process first touches as much memory as the
+reading takes. Memory is the most that the process held, less
 what it held before, in copies of the voxels. Rows go to benchmarks/results/reading.csv.
 """
 
 import argparse
 import json
+import mmap
 import statistics
 import subprocess
 import sys
@@ -40,7 +42,16 @@ def make_ct(slices: int) -> Volume:
     return Volume(array, grid)
 
 
-def read_once(way: str, path: str) -> dict[str, float]:
+def touch(n_bytes: int) -> None:
+    """Take memory in small and in large pages and give it back: a virtual machine's host hands out each page at
+    its first touch, which takes longer than the reading.
+    """
+    small, large = mmap.mmap(-1, n_bytes), np.empty(n_bytes, np.uint8)
+    for pages in (np.frombuffer(small, np.uint8), large):
+        pages[:: mmap.PAGESIZE] = 1
+
+
+def read_once(way: str, path: str, slices: int) -> dict[str, float]:
     """Seconds and bytes of one reading in this process; the readers are loaded and used once before."""
     import itk
 
@@ -48,6 +59,7 @@ def read_once(way: str, path: str) -> dict[str, float]:
         small = Path(folder) / "small.nii.gz"
         write_volume(small, make_ct(2))
         (itk.imread if way == "itk" else read_ct)(str(small))
+    touch(3 * 2 * 512 * 512 * slices)
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak
     began, began_cpu = time.perf_counter(), time.process_time()
@@ -64,12 +76,13 @@ def resident(field: str) -> float:
     return next(1024.0 * float(line.split()[1]) for line in lines if line.startswith(field))
 
 
-def measure(path: Path, size: int, repeats: int) -> dict[str, Any]:
+def measure(path: Path, slices: int, repeats: int) -> dict[str, Any]:
     """One row: both ways in turn, medians."""
+    size = 2 * 512 * 512 * slices
     runs: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
     for turn in range(repeats):
         for way in WAYS[:: 1 if turn % 2 == 0 else -1]:
-            command = [sys.executable, __file__, "--way", way, "--path", str(path)]
+            command = [sys.executable, __file__, "--way", way, "--path", str(path), "--slices", str(slices)]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             runs[way].append(json.loads(done.stdout))
     if len({run["checksum"] for way in WAYS for run in runs[way]}) > 1:
@@ -101,14 +114,14 @@ def main() -> None:
     parser.add_argument("--path")
     arguments = parser.parse_args()
     if arguments.way:
-        print(json.dumps(read_once(arguments.way, arguments.path)))
+        print(json.dumps(read_once(arguments.way, arguments.path, arguments.slices)))
         return
     with tempfile.TemporaryDirectory() as folder:
         ct = make_ct(arguments.slices)
         for ending in arguments.endings:
             path = Path(folder) / ending / f"ct.{ending}"
             write_volume(path, ct)
-            row = {**about(), **measure(path, ct.array.nbytes, arguments.repeats)}
+            row = {**about(), **measure(path, arguments.slices, arguments.repeats)}
             print(
                 ", ".join(
                     f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
