@@ -43,8 +43,8 @@ def make_ct(slices: int) -> Volume:
 
 
 def touch(n_bytes: int) -> None:
-    """Take memory in small and in large pages and give it back: a virtual machine's host hands out each page at
-    its first touch, which takes longer than the reading.
+    """Take memory in small and in large pages and give it back: a virtual machine's host hands out each page
+    at its first touch, which takes longer than the reading.
     """
     small, large = mmap.mmap(-1, n_bytes), np.empty(n_bytes, np.uint8)
     for pages in (np.frombuffer(small, np.uint8), large):
