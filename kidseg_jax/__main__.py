@@ -1,11 +1,17 @@
 """`python -m kidseg_jax VERB`: one verb, one file in `commands/`."""
 
+import contextlib
 import importlib
+import io
+import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 A = TypeVar("A")
+CLOSED = 141  # what a shell gives for a writer whose pipe was closed
+BOX = re.compile(r"\x1b\[[0-9;]*m|[\u2500-\u257f]+")  # colours and lines of a box
 
 VERBS = {
     "predict": "label maps for CTs, on their own grids",
@@ -39,15 +45,39 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run_verb(
     arguments: type[A], run: Callable[[A], int], argv: Sequence[str], prog: str, default: A | None = None
 ) -> int:
-    """Parse `argv` into the dataclass `arguments` and run it; bad input becomes one line and exit code 2."""
+    """Parse `argv` into the dataclass `arguments` and run it; bad input becomes one line and exit code 2.
+
+    A reader of the output that has seen enough, such as `head`, ends it without a word and with CLOSED.
+    """
+    try:
+        code = run(parse(arguments, argv, prog, default))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED
+    except (ValueError, OSError, MemoryError) as error:
+        print(f"kidseg_jax: {' '.join(str(error).split()) or 'out of memory'}", file=sys.stderr)
+        return 2
+
+
+def parse(arguments: type[A], argv: Sequence[str], prog: str, default: A | None = None) -> A:
+    """The dataclass that `argv` describes; what the parser says in a box is raised as ValueError in one line.
+
+    `--help` prints and ends the process as usual.
+    """
     import tyro
 
+    said = io.StringIO()
     try:
-        given = tyro.cli(arguments, args=argv, prog=prog, default=default)
-        return run(given)  # pyright: ignore[reportArgumentType]
-    except (ValueError, OSError) as error:
-        print(f"kidseg_jax: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(arguments, args=argv, prog=prog, default=default)
+    except SystemExit as end:
+        if not end.code:
+            raise
+    lines = [" ".join(line.split()) for line in BOX.sub(" ", said.getvalue()).splitlines()]
+    title, *more = [line for line in lines if line]
+    raise ValueError(f"{title}: {' '.join(more)}")
 
 
 if __name__ == "__main__":

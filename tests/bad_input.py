@@ -181,6 +181,18 @@ def torn_model(folder: Path) -> list[str]:
     return predict(folder / "ct.nii.gz")
 
 
+def _words(name: str, says: str, *words: str) -> None:
+    BAD[f"words_{name}"] = Bad(lambda folder: list(words), says)
+
+
+_words("threads", "Error parsing --threads", "predict", "x.nii", "--model", "m", "--threads", "many")
+_words("nothing_given", "Required options", "predict")
+_words("format", "invalid choice 'foo' for argument '--to'", "export", "x.nii", "--to", "foo")
+_words("unknown_option", "Unrecognized options", "info", "x.nii", "--nonsense", "3")
+_words("rules", "invalid choice", "predict", "x.nii", "--model", "m", "--rules", "shave")
+_words("unknown_verb", "unknown verb 'perdict'", "perdict", "x.nii")
+
+
 def _text(name: str, file: str, says: str, header: str, data: bytes = b"") -> None:
     BAD[name] = Bad(lambda folder: predict(_raw(folder / file, header.encode() + data)), says)
 

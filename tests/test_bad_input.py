@@ -4,12 +4,15 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
-from bad_input import BAD, Bad
+from bad_input import BAD, CT, Bad, labels_file
 from dicom_files import CANARIES
+from nifti_files import nifti_bytes, put
 
 from kidseg_jax.__main__ import main
 
@@ -66,8 +69,6 @@ def small_disk() -> Iterator[Callable[[int], None]]:
 
 @pytest.mark.parametrize("to", ["nifti", "nrrd", "seg.nrrd", "itksnap", "kits", "bids", "ply"])
 def test_a_full_disk_leaves_no_partial_file(to, tmp_path, capfd, small_disk):
-    from bad_input import labels_file
-
     path = labels_file(tmp_path, noise=True)
     small_disk(300)
     code = main(["export", str(path), "--to", to, "--out", str(tmp_path / "out")])
@@ -79,11 +80,51 @@ def test_a_full_disk_leaves_no_partial_file(to, tmp_path, capfd, small_disk):
     assert files_in(tmp_path) == [path.name]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_folder(tmp_path, capfd):
-    from bad_input import labels_file
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that everybody may enter, and nobody but us may write to."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
 
-    path = labels_file(tmp_path)
-    (tmp_path / "out").mkdir(mode=0o500)
-    assert main(["export", str(path), "--to", "nifti", "--out", str(tmp_path / "out")]) == 2
-    assert "Permission denied" in capfd.readouterr().err
+
+def test_a_read_only_folder(open_folder, capfd):
+    path, out = labels_file(open_folder), open_folder / "out"
+    path.chmod(0o644)
+    assert main(["export", str(path), "--to", "nifti", "--out", str(open_folder / "before")]) == 0
+    capfd.readouterr()
+    out.mkdir(mode=0o555)
+    us = os.geteuid()
+    if us == 0:
+        os.seteuid(65534)  # root may write anywhere
+    try:
+        code = main(["export", str(path), "--to", "nifti", "--out", str(out)])
+    finally:
+        os.seteuid(us)
+    said = capfd.readouterr().err
+    assert code == 2
+    assert said.startswith("kidseg_jax: ") and said.count("\n") == 1
+    assert "Permission denied" in said
+    assert files_in(out) == []
+
+
+def test_more_memory_than_there_is_is_one_line(tmp_path, monkeypatch, capfd):
+    def full(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(np, "empty", full)
+    path = put(tmp_path / "x.nii", nifti_bytes(CT))
+    assert main(["predict", str(path), "--model", str(tmp_path / "no_run")]) == 2
+    assert capfd.readouterr().err == "kidseg_jax: out of memory\n"
+
+
+def test_a_reader_that_has_seen_enough(tmp_path):
+    """As `| head -0`: no traceback, no line, the code of a closed pipe."""
+    labels_file(tmp_path)
+    command = [sys.executable, "-m", "kidseg_jax", "info", str(tmp_path), "--only-labels"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        said = process.stderr.read()
+        assert (process.wait(120), said) == (141, b"")

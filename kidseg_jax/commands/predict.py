@@ -86,13 +86,14 @@ def run(arguments: Arguments) -> int:
             print(f"[{number}/{len(jobs)}] {job.name}: done before")
             continue
         try:
-            ct = first or read(job, arguments)
-            print(f"[{number}/{len(jobs)}] {job.name}: {predict_case(models, job, ct, arguments)}")
-        except (ValueError, OSError) as error:
+            found = predict_case(models, job, first or read(job, arguments), arguments)
+        except (ValueError, OSError, MemoryError) as error:
             if single:
                 raise
             failures.append(f"{job.name}: {' '.join(str(error).split())}")
             print(f"[{number}/{len(jobs)}] {failures[-1]}", file=sys.stderr)
+            continue
+        print(f"[{number}/{len(jobs)}] {job.name}: {found}", flush=True)
     if not single and arguments.statistics:
         _gather(arguments.out or arguments.input, jobs)
     if failures:
