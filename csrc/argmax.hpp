@@ -110,13 +110,21 @@ public:
     // A class that wins in every voxel that is blended wins the blend, since no weight is negative.
     void write_labels(const std::vector<Cell>& cells, const std::vector<Taps>& x, std::uint8_t* to) {
         if (alike_) return static_cast<void>(std::fill_n(to, x.size(), static_cast<std::uint8_t>(agreed_[0])));
+        std::size_t begin = 0;  // of a run of one value
+        std::int16_t value = none;
+        const auto write_run = [&](std::size_t end) {
+            if (value != none) std::fill(to + begin, to + end, static_cast<std::uint8_t>(value));
+        };
         for (const Cell& cell : cells) {
-            const std::int16_t agreed = agreed_[cell.source];
-            if (agreed != none && (!cell.two || agreed_[cell.source + 1] == agreed))
-                std::fill(to + cell.begin, to + cell.end, static_cast<std::uint8_t>(agreed));
-            else
+            const std::int16_t agreed = cell.two && agreed_[cell.source + 1] != agreed_[cell.source] ? none : agreed_[cell.source];
+            if (agreed != value) {
+                write_run(cell.begin);
+                begin = cell.begin, value = agreed;
+            }
+            if (agreed == none)
                 for (std::size_t i = cell.begin; i < cell.end; ++i) to[i] = blended_label(x[i]);
         }
+        write_run(x.size());
     }
 
 private:

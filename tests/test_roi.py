@@ -40,6 +40,14 @@ def test_target_is_the_inverse_of_source(shape, spacing_mm, centre, mirrored):
         np.testing.assert_allclose(there[inside], np.arange(n)[inside], atol=1e-6)
 
 
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_part_keeps_the_places_of_its_voxels(mirrored):
+    roi, lo, hi = rois(mirrored), (1, 0, 2), (6, 6, 4)
+    for whole, part, a, b in zip(roi.source(SPACING), roi.part(lo, hi).source(SPACING), lo, hi, strict=True):
+        np.testing.assert_allclose(part, whole[a:b])
+    assert roi.part((0, 0, 0), roi.shape) == roi
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.tuples(*[st.floats(-20, 60)] * 3))
 def test_footprint_holds_exactly_the_voxels_inside(centre):

@@ -74,10 +74,11 @@ def run(arguments: Arguments) -> int:
         return 0
     first = read(jobs[0], arguments) if single else None  # a bad image is said before JAX is loaded
     from kidseg_jax.network.cascade import load_models
-    from kidseg_jax.network.runtime import keep_compiled, limit_memory
+    from kidseg_jax.network.runtime import keep_compiled, keep_freed_memory, limit_memory
 
     limit_memory()
     keep_compiled()
+    keep_freed_memory()
 
     models = load_models(arguments.model)
     failures: list[str] = []

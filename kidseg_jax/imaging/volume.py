@@ -1,6 +1,6 @@
 """A volume: an array (z, y, x) and where it lies in the patient (LPS, mm)."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -120,16 +120,16 @@ def on_grid_of(array: np.ndarray, original: Volume) -> Volume:
     return Volume(np.ascontiguousarray(np.transpose(back, np.argsort(order))), original.geometry)
 
 
-def pasted(parts: Iterable[tuple[Shape, Labels]], original: Volume) -> Volume:
+def pasted(parts: Sequence[tuple[Shape, Labels]], original: Volume) -> Volume:
     """A label map on the grid of `original` from pieces of it, uint8; the first one keeps a shared voxel.
 
     parts: first voxel (z, y, x) in canonical order, and labels in that order, of which 0 leaves a voxel free.
     """
     whole = original.with_array(np.zeros(original.array.shape, np.uint8))
     turned = canonical(whole).array
-    for lo, labels in parts:
+    for i, (lo, labels) in enumerate(reversed(parts)):
         inside = turned[tuple(slice(a, a + n) for a, n in zip(lo, labels.shape, strict=True))]
-        np.copyto(inside, labels, where=inside == 0)
+        np.copyto(inside, labels, where=labels != 0 if i else True)
     return whole
 
 

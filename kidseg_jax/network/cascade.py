@@ -3,8 +3,9 @@
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ import numpy as np
 from kidseg_jax import kernels
 from kidseg_jax.config import NetConfig
 from kidseg_jax.imaging.cohort import Side, side_of
-from kidseg_jax.imaging.structures import N_CLASSES, STRUCTURES
+from kidseg_jax.imaging.structures import N_CLASSES, PARENCHYMA, STRUCTURES
 from kidseg_jax.imaging.volume import Labels, Shape, Spacing, Volume, canonical, pasted
 from kidseg_jax.network import checkpoint
 from kidseg_jax.network.augment import to_window
@@ -85,10 +86,9 @@ def predict(
         logits = _logits(models.fine_net, N_CLASSES, models.fine)(images)
         whole = [_whole(models, turned, roi, s, threads) for (_, roi), s in zip(rois, logits, strict=True)]
         lap("fine")
-        found = [
-            _paste(turned, side, roi, scores, threads)
-            for (side, _), (roi, scores) in zip(rois, whole, strict=True)
-        ]
+        each = partial(_paste, turned, threads=max(1, threads // len(rois)))
+        with ThreadPoolExecutor(min(threads, len(rois))) as pool:
+            found = list(pool.map(each, [side for side, _ in rois], *zip(*whole, strict=True)))
     labels = pasted([(kidney.lo, kidney.labels) for kidney in found], ct)
     lap("export")
     return Prediction(labels, tuple(found))
@@ -195,32 +195,41 @@ def _whole(models: Models, ct: Volume, roi: Roi, scores: np.ndarray, threads: in
 def _paste(ct: Volume, side: Side, roi: Roi, scores: np.ndarray, threads: int) -> FoundKidney:
     """One kidney's logits (z, y, x, c) on its ROI, as labels in the box of the CT that they fill."""
     shape: Any = ct.array.shape
-    lo, hi = roi.footprint(shape, ct.spacing_mm)
+    scores, winners = _one_kidney(scores)
+    seen = kernels.bounding_box(winners)
+    part, inside = roi, scores
+    if seen is not None:  # beyond a voxel around it, only background is interpolated
+        first, last = np.maximum(seen.lo, 1) - 1, np.minimum(np.add(seen.hi, 1), roi.shape)
+        part = roi.part(tuple(first.tolist()), tuple(last.tolist()))
+        inside = scores[tuple(slice(a, b) for a, b in zip(first, last, strict=True))]
+    lo, hi = part.footprint(shape, ct.spacing_mm)
     labels = kernels.argmax_resample(
-        scores, *roi.target(lo, hi, ct.spacing_mm), channels_last=True, threads=threads
+        inside, *part.target(lo, hi, ct.spacing_mm), channels_last=True, threads=threads
     )
-    if (box := kernels.bounding_box(labels)) is not None:
-        labels = labels[tuple(slice(a, b) for a, b in zip(box.lo, box.hi, strict=True))]
-        (z, y, x), (d, h, w) = np.add(lo, box.lo).tolist(), labels.shape
-        lo, hi = (z, y, x), (z + d, y + h, x + w)
-    labels = clean(labels, threads)
-    kidney = labels >= 4
     faces = [(0, 0, lo), (-1, 1, hi)]
     incomplete = any(
-        bool(np.take(kidney, edge, axis).any())
+        bool((labels.take(edge, axis) >= PARENCHYMA).any())
         for edge, end, box in faces
         for axis in range(3)
-        if kidney.shape[axis] and box[axis] == (0, shape[axis])[end]
+        if labels.shape[axis] and box[axis] == (0, shape[axis])[end]
     )
     incomplete = incomplete or grown(roi, scores, shape, ct.spacing_mm) != roi
     return FoundKidney(side, lo, hi, labels, incomplete)
 
 
-def clean(labels: Labels, threads: int = 1) -> Labels:
-    """The largest kidney (parenchyma with its RCC) of one ROI, and every other structure as it is."""
-    kidney = labels >= 4
-    largest = kernels.keep_largest(kidney, threads=threads)
-    return labels * (kidney == largest)
+def _one_kidney(scores: np.ndarray) -> tuple[np.ndarray, Labels]:
+    """Scores in which only the largest kidney (parenchyma with its RCC) wins, and what wins where.
+
+    Pieces of kidney that do not touch have a voxel between them, so none shares the cells of another.
+    """
+    winners = scores.argmax(-1).astype(np.uint8)
+    kidney = winners >= PARENCHYMA
+    others = kidney & ~kernels.keep_largest(kidney)
+    if others.any():
+        scores = scores.copy()
+        scores[others, PARENCHYMA:] = NEVER
+        winners[others] = scores[others].argmax(-1)
+    return scores, winners
 
 
 def _logits(net: NetConfig, n_classes: int, params: Params) -> Callable[[np.ndarray], np.ndarray]:

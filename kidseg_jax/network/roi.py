@@ -1,6 +1,6 @@
 """A network's grid laid over a CT: isotropic, axis-aligned in canonical order, mirrored for left kidneys."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,13 @@ class Roi:
         offset = np.asarray(index) - (np.array(self.shape) - 1) / 2
         z, y, x = (offset * self.spacing_mm + self.centre_mm).tolist()
         return z, y, x
+
+    def part(self, lo: Shape, hi: Shape) -> "Roi":
+        """The box lo..hi of these voxels, half open (z, y, x), as an ROI of its own."""
+        z, y, x = ((a + b - n) / 2 * self.spacing_mm for a, b, n in zip(lo, hi, self.shape, strict=True))
+        middle = np.add(self.centre_mm, (z, y, -x if self.mirrored else x))
+        shape = (hi[0] - lo[0], hi[1] - lo[1], hi[2] - lo[2])
+        return replace(self, shape=shape, centre_mm=tuple(middle.tolist()))
 
     def footprint(self, source_shape: Shape, source_spacing_mm: Spacing) -> tuple[Shape, Shape]:
         """Box (lo, hi) of the source voxels centred inside the ROI; lo == hi along an axis it misses."""
