@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from kidseg_jax.__main__ import main
+from kidseg_jax.imaging.volume import Geometry, Volume
 from kidseg_jax.labelling import clock
 from kidseg_jax.labelling.events import ClockEvent, LabelEvent, TimeEvent
 from kidseg_jax.labelling.ledger import append, read_ledger
 from kidseg_jax.labelling.minutes import rows, table, work_in
+from kidseg_jax.labelling.worklist import write_list, write_to_correct
 
 
 def manual(patient, structure, seconds, **changes):
@@ -91,6 +93,26 @@ def test_time_lines_replace_label_times_and_add_up(ledger):
     append(ledger, [TimeEvent(**times, source="clock", active_s=5.0, structure="vein")])
     (work,) = work_in(read_ledger(ledger))["cnn_corrected"]
     assert work.total_s == 75.0
+
+
+def test_a_clock_that_was_forgotten_is_no_time_of_zero(ledger):
+    append(ledger, [ClockEvent("case_1", "manual", 0, "A", "2020-01-01T00:00:00+00:00", "artery")])
+    with pytest.raises(ValueError, match="nothing counted"):
+        clock.stop(ledger, "case_1", "artery", "A")
+    append(ledger, [manual(1, "artery", None), manual(2, "artery", 600.0)])
+    artery = rows(work_in(read_ledger(ledger))["manual"], [])[0]
+    assert artery.manual is not None and artery.manual[0] == 10.0 and artery.manual[2] == 1
+
+
+def test_a_persons_own_time_of_a_case_replaces_what_the_server_saw_of_it(ledger):
+    times = {"case": "case_1", "origin": "cnn_corrected", "stage": 1, "annotator": "A"}
+    append(ledger, [TimeEvent(**times, source="server", active_s=s) for s in (1000.0, 200.0)])
+    (work,) = work_in(read_ledger(ledger))["cnn_corrected"]
+    assert work.total_s == 1200.0
+    append(ledger, [TimeEvent(**times, source="clock", active_s=700.0)])
+    append(ledger, [TimeEvent(**times | {"case": "case_2"}, source="server", active_s=50.0)])
+    first, second = work_in(read_ledger(ledger))["cnn_corrected"]
+    assert (first.total_s, second.total_s) == (700.0, 50.0)
 
 
 def test_people_and_simulation_are_not_mixed(ledger):
@@ -198,3 +220,29 @@ def test_a_ledger_that_is_damaged_is_not_shown(ledger, capsys):
     ledger.write_bytes(whole)
     assert main(["ledger", str(ledger), "--expect", "0" * 64]) == 2
     assert "lines were cut off" in capsys.readouterr().err
+
+
+def test_the_list_says_how_a_case_is_labelled(ledger, tmp_path, capsys):
+    """Minutes of a blind case, or of a name that nobody asked for, never count as those of a correction."""
+    run, folder = ledger.parent, ledger.parent / "stage_1" / "to_correct"
+    ct = Volume(np.zeros((4, 4, 4), np.int16), Geometry((4, 4, 4), (1.0, 1.0, 1.0)))
+    seen = ct.with_array(np.ones((4, 4, 4), np.uint8))
+    works = [write_to_correct(folder, c, c, ct, seen, blind=c == "case_2") for c in ("case_1", "case_2")]
+    write_list(folder, 1, "sha256:model", works)
+    given = ["--run", str(run), "--annotator", "A"]
+    for case in ("case_1", "case_2"):
+        assert main(["label", "start", case, *given]) == 0
+    assert [e.origin for e in read_ledger(ledger).events(ClockEvent)] == ["cnn_corrected", "manual"]
+    assert main(["label", "start", "case_01", *given]) == 2
+    assert "case_01: not on the list of stage 1" in capsys.readouterr().err
+    assert main(["label", "start", "case_2", "--origin", "cnn_corrected", "--structure", "vein", *given]) == 2
+    assert "case_2: its list says manual in stage 1, got cnn_corrected" in capsys.readouterr().err
+    before = ledger.read_bytes()
+    file = tmp_path / "times.csv"
+    for row in ("case_2,vein,90,cnn_corrected,A,1", "case_3,vein,90,manual,A,1"):
+        file.write_text(
+            f"case,structure,seconds,origin,annotator,stage\ncase_1,,9,cnn_corrected,A,1\n{row}\n"
+        )
+        assert main(["label", "csv", str(file), "--run", str(run)]) == 2
+        assert row.split(",")[0] in capsys.readouterr().err
+    assert ledger.read_bytes() == before

@@ -58,6 +58,12 @@ def test_a_replay_ends_where_it_has_reached_enough():
     assert minutes_to(points, 0.6) == minutes_to(walk("effort")[0], 0.6)
 
 
+def test_a_replay_ends_after_its_rounds():
+    rng = np.random.default_rng(0)
+    points = replay({"start": "truth"}, tuple(WORTH), Arithmetic(), "effort", 1, rng, most_rounds=2)
+    assert [point.cases for point in points] == [1, 2, 3]
+
+
 def test_batches_fit_once_each():
     points, learner = walk("listed", batch=3)
     assert [point.cases for point in points] == [1, 4, 5]

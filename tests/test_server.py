@@ -142,6 +142,13 @@ def test_a_submitted_label_is_a_new_version_with_its_lines_in_the_ledger(client,
     assert accepted_in(chain, 1) == {case}
 
 
+def test_the_listed_order_is_that_of_the_names_and_not_of_the_work(tmp_path):
+    stage = make_study(tmp_path / "run", tuple(reversed(CASES)), ())
+    with serving(make_app(stage.parent, IDLE)) as client:
+        assert client.next_sample("effort")[1]["id"] == CASES[2]
+        assert Client(client.port, "bert").next_sample("listed")[1]["id"] == CASES[0]
+
+
 def test_label_info_says_which_value_is_which(client, stage, tmp_path):
     labels = improved().array
     written = np.zeros_like(labels)
@@ -331,6 +338,20 @@ def test_training_runs_once_at_a_time_with_live_details(stage, label, tmp_path):
         assert client.json("DELETE", "/train/")[1]["status"] == "STOPPED"
 
 
+def test_training_that_ends_with_a_new_list_is_done(stage, label, tmp_path):
+    """A stage that is not the last ends with the code of a run that waits for people."""
+    make_study(tmp_path / "next", ("case_00009",), ())
+    move = f"mv {tmp_path / 'next' / 'stage_1'} {stage.parent / 'stage_2'}; exit 3"
+    with serving(make_app(stage.parent, ["sh", "-c", move])) as client:
+        client.save_label(CASES[0], label)
+        deadline = time.monotonic() + 180
+        assert client.json("POST", "/train/kidseg", {})[0] == 200
+        while client.json("GET", "/train/")[1]["status"] == "RUNNING" and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert client.json("GET", "/train/")[1]["status"] == "DONE"
+        assert client.next_sample()[1]["id"] == "case_00009"
+
+
 def test_training_that_fails_says_so_and_can_be_tried_again(stage, label):
     with serving(
         make_app(stage.parent, [sys.executable, "-c", "print('why'); raise SystemExit(3)"])
@@ -478,6 +499,42 @@ def test_serve_at_the_command_line(stage, tmp_path):
             except ConnectionError:
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
+    finally:
+        server.terminate()
+        server.communicate(timeout=180)
+
+
+def test_serve_on_another_address_asks_for_the_token_that_it_prints(stage):
+    command = [
+        sys.executable,
+        "-m",
+        "kidseg_jax",
+        "serve",
+        str(stage.parent),
+        "--port",
+        "0",
+        "--host",
+        "0.0.0.0",
+    ]
+    environment = {name: value for name, value in os.environ.items() if name != "KIDSEG_TOKEN"}
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    try:
+        assert server.stdout is not None
+        guard = threading.Timer(180, server.kill)
+        guard.start()
+        token, port = (server.stdout.readline().rsplit(mark, 1)[1].strip() for mark in (" ", ":"))
+        guard.cancel()
+        known = Client(int(port), headers={"Authorization": f"Bearer {token}"})
+        deadline = time.monotonic() + 180
+        while True:
+            try:
+                assert known.json("GET", "/info/")[0] == 200
+                break
+            except ConnectionError:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        assert Client(int(port)).json("GET", "/info/")[0] == 401
+        assert Client(int(port)).ask("GET", f"/datastore/image?image={CASES[0]}")[0] == 401
     finally:
         server.terminate()
         server.communicate(timeout=180)

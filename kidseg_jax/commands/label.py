@@ -9,7 +9,9 @@ import tyro
 
 from kidseg_jax.commands.ledger import ledger_of
 from kidseg_jax.labelling import clock
+from kidseg_jax.labelling.events import Origin
 from kidseg_jax.labelling.ledger import append, read_ledger
+from kidseg_jax.labelling.worklist import LIST, read_list
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,8 @@ class Arguments:
     """Run directory, or a ledger file."""
     structure: Literal["artery", "vein", "ureter", "parenchyma", "rcc"] | None = None
     """One structure; without it the time is for the whole case."""
-    origin: Literal["manual", "cnn_corrected"] = "cnn_corrected"
-    """manual: from nothing; cnn_corrected: a prediction is corrected."""
+    origin: Literal["manual", "cnn_corrected"] | None = None
+    """manual: from nothing; cnn_corrected: a prediction is corrected. Default: as the case's list says."""
     annotator: str | None = None
     """Who works. Default: the name of the account."""
     stage: int | None = None
@@ -41,12 +43,15 @@ def run(arguments: Arguments) -> int:
     case, structure = arguments.what, arguments.structure
     if arguments.action == "csv":
         times = clock.times_in(Path(case))
+        for time in times:
+            require_listed(arguments.run, time.case, time.stage, time.origin)
         before = len(read_ledger(ledger).lines)
         after = len(append(ledger, times, once=True).lines)
         print(f"{case}: {len(times)} times, {after - before} of them new")
     elif arguments.action == "start":
         stage = stage_to_correct(arguments.run) if arguments.stage is None else arguments.stage
-        started = clock.start(ledger, case, structure, arguments.origin, annotator, stage)
+        origin = require_listed(arguments.run, case, stage, arguments.origin)
+        started = clock.start(ledger, case, structure, origin, annotator, stage)
         print(f"{case}: the clock of {annotator} runs since {started.opened} ({structure or 'whole case'})")
     else:
         stopped = clock.stop(ledger, case, structure, annotator)
@@ -58,3 +63,21 @@ def stage_to_correct(run: Path) -> int:
     """The last stage of a run with a to_correct folder, 0 when there is none."""
     stages = [folder.parent.name.removeprefix("stage_") for folder in run.glob("stage_*/to_correct")]
     return max((int(stage) for stage in stages if stage.isdigit()), default=0)
+
+
+def require_listed(run: Path, case: str, stage: int, origin: Origin | None) -> Origin:
+    """How a case is labelled: as the list of its stage says, or as given where no list asks for it.
+
+    Raises ValueError for a case that is not on the list of the stage, and for another origin than the list's:
+    the minutes of a blind case must not count as those of a correction.
+    """
+    folder = run / f"stage_{stage}" / "to_correct"
+    if not (folder / LIST).exists():
+        return origin or ("cnn_corrected" if stage else "manual")
+    works = {work.case: work for work in read_list(folder).cases}
+    if case not in works:
+        raise ValueError(f"{case}: not on the list of stage {stage} in {folder}")
+    listed: Origin = "cnn_corrected" if works[case].prediction else "manual"
+    if origin not in (None, listed):
+        raise ValueError(f"{case}: its list says {listed} in stage {stage}, got {origin}")
+    return listed

@@ -30,6 +30,8 @@ class Arguments:
     """Largest request, in MB."""
     idle_minutes: float = 30.0
     """Longest gap between two requests of a person that counts as work, in minutes."""
+    approver: str | None = None
+    """Who approves what the next stage learns from when a client starts its training; goes to the ledger."""
 
 
 def run(arguments: Arguments) -> int:
@@ -46,9 +48,11 @@ def run(arguments: Arguments) -> int:
     if not 0 <= arguments.port < 65536:
         raise ValueError(f"serve: --port must be 0 to 65535, got {arguments.port}")
     token = None if is_loopback(arguments.host) else token_of(arguments.token_file)
+    approver = ["--approver", arguments.approver] if arguments.approver else []
+    train = [sys.executable, "-m", "kidseg_jax.stage", "--resume", str(arguments.run), "--accept-partial"]
     app = make_app(
         arguments.run,
-        [sys.executable, "-m", "kidseg_jax.stage", "--resume", str(arguments.run), "--accept-partial"],
+        [*train, *approver],
         token=token,
         largest_bytes=arguments.largest_mb * 1_000_000,
         idle_s=60 * arguments.idle_minutes,

@@ -2,6 +2,7 @@
 
 import os
 import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from kidseg_jax.imaging.files import sync_folder
 from kidseg_jax.imaging.structures import N_CLASSES, NAMES, STRUCTURES, structure_named
 from kidseg_jax.imaging.volume import Geometry, Labels, Volume
 
+_SPARE_BYTES = 1 << 20
 ENDINGS = (".seg.nrrd", ".nrrd", ".nii.gz", ".nii", ".mha", ".npz")
 
 
@@ -158,19 +160,37 @@ def changes(before: Volume, after: Volume, threads: int = 1) -> tuple[Change, ..
 
 
 def require_size(path: Path, grid: Geometry) -> None:
-    """ValueError when a file's header claims more voxels than its CT has, before anything is unpacked."""
+    """ValueError when a file claims or packs more voxels than its CT has, before it is read."""
     from kidseg_jax.imaging.io_nifti import read_header
     from kidseg_jax.imaging.io_nrrd import sizes_of, split_header
 
     name = path.name.lower()
-    claimed = 0
+    claimed = start = 0
     if name.endswith(".nrrd"):
-        claimed = int(np.prod([float(n) for n in sizes_of(path.name, split_header(path)[0])]))
+        fields, start = split_header(path)
+        claimed = int(np.prod([float(n) for n in sizes_of(path.name, fields)]))
     elif name.endswith((".nii", ".nii.gz")):
         claimed = int(np.prod([float(n) for n in read_header(path).sizes]))
     layers = len(STRUCTURES) if name.endswith(".seg.nrrd") else 1
     if claimed > np.prod(grid.shape) * layers:
         raise ValueError(f"{path.name}: claims {claimed} voxels, its CT has {np.prod(grid.shape)}")
+    if name.endswith((".nrrd", ".nii.gz")) and _unpacks_beyond(path, start, 8 * claimed + _SPARE_BYTES):
+        raise ValueError(f"{path.name}: unpacks to more than the {claimed} voxels that it claims")
+
+
+def _unpacks_beyond(path: Path, start: int, most_bytes: int) -> bool:
+    """Whether the gzip stream at `start` holds more than most_bytes; a broken one is left to its reader."""
+    unpacker, total = zlib.decompressobj(wbits=31), 0
+    with open(path, "rb") as stream:
+        stream.seek(start)
+        while not unpacker.eof and (packed := unpacker.unconsumed_tail or stream.read(1 << 16)):
+            try:
+                total += len(unpacker.decompress(packed, 1 << 20))
+            except zlib.error:
+                return False
+            if total > most_bytes:
+                return True
+    return False
 
 
 def _about(grid: Geometry) -> str:

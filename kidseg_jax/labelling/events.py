@@ -1,4 +1,4 @@
-"""What a ledger line says: a label was made, time was spent, a clock was started, a torn line was dropped."""
+"""What a ledger line says: a label made or approved, time spent, a clock started, a torn line dropped."""
 
 import hashlib
 from dataclasses import dataclass
@@ -104,6 +104,17 @@ class ClockEvent:
 
 
 @dataclass(frozen=True)
+class ApprovalEvent:
+    """Someone approved a label that the ledger knows already, for the next stage to learn from."""
+
+    kind: ClassVar[str] = "approval"
+    case: str
+    stage: int
+    label: str
+    approver: str
+
+
+@dataclass(frozen=True)
 class RepairEvent:
     """The last line was torn by a kill or a full disk: what it held, and where it stood."""
 
@@ -112,9 +123,9 @@ class RepairEvent:
     dropped: str
 
 
-Event = LabelEvent | TimeEvent | ClockEvent | RepairEvent
+Event = LabelEvent | TimeEvent | ClockEvent | ApprovalEvent | RepairEvent
 KINDS: dict[str, type[Event]] = {
-    event.kind: event for event in (LabelEvent, TimeEvent, ClockEvent, RepairEvent)
+    event.kind: event for event in (LabelEvent, TimeEvent, ClockEvent, ApprovalEvent, RepairEvent)
 }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from kidseg_jax.imaging.volume import Geometry, Volume
 from kidseg_jax.labelling.corrected import Change, changes, read_corrected, versions
-from kidseg_jax.labelling.events import LabelEvent, content_hash
+from kidseg_jax.labelling.events import ApprovalEvent, LabelEvent, content_hash
 from kidseg_jax.labelling.ledger import Chain
 from kidseg_jax.labelling.worklist import ToCorrect, WorkList, read_list
 
@@ -49,9 +49,14 @@ class Checked:
 
 
 def check_corrected(
-    to_correct: Path, corrected: Path, *, accept_unchanged: bool | Collection[str] = False, threads: int = 1
+    to_correct: Path,
+    corrected: Path,
+    *,
+    accept_unchanged: bool | Collection[str] = False,
+    only: Collection[str] | None = None,
+    threads: int = 1,
 ) -> Checked:
-    """Every case of a list against the newest file that came back for it.
+    """Every case of a list, or `only` those, against the newest file that came back for it.
 
     A file is refused when it cannot be read, does not lie on its CT's grid, holds other labels than the
     five structures, is empty, or equals the prediction (unless accept_unchanged is True or names the case).
@@ -59,6 +64,8 @@ def check_corrected(
     """
     done, missing, refused = [], [], {}
     for work in read_list(to_correct).cases:
+        if only is not None and work.case not in only:
+            continue
         try:
             files = versions(corrected, work.case)
             if not files:
@@ -129,20 +136,32 @@ def label_events(
 
 def events_to_append(
     checked: Checked, work_list: WorkList, chain: Chain, *, approver: str | None = None
-) -> list[LabelEvent]:
-    """Ledger lines for the cases that are done and are not in the ledger yet (the server writes its own)."""
-    known = {(e.case, e.stage, e.label) for e in chain.events(LabelEvent)}
-    return [
-        replace(event, approver=approver)
-        for case in checked.done
-        if (case.work.case, work_list.stage, case.label) not in known
-        for event in label_events(case, work_list.stage, work_list.model, annotator="unknown", tool="file")
-    ]
+) -> list[LabelEvent | ApprovalEvent]:
+    """Ledger lines for the cases that are done.
+
+    Labels that the ledger does not know yet get a line a structure; of those that it knows (the server
+    writes its own lines) it is told who approves them.
+    """
+    known = {(e.case, e.label) for e in by_people(chain)}
+    lines: list[LabelEvent | ApprovalEvent] = []
+    for case in checked.done:
+        name, stage, model = case.work.case, work_list.stage, work_list.model
+        if (name, case.label) not in known:
+            made = label_events(case, stage, model, annotator="unknown", tool="file")
+            lines += [replace(event, approver=approver) for event in made]
+        elif approver is not None:
+            lines.append(ApprovalEvent(name, stage, case.label, approver))
+    return lines
+
+
+def by_people(chain: Chain) -> list[LabelEvent]:
+    """The label lines of a ledger that are the work of people."""
+    return [e for e in chain.events(LabelEvent) if e.origin != "cnn" and not e.simulated]
 
 
 def accepted_in(chain: Chain, stage: int) -> frozenset[str]:
     """Cases of a stage that a person has submitted through the server: unchanged labels count for them."""
-    return frozenset(e.case for e in chain.events(LabelEvent) if e.stage == stage and not e.simulated)
+    return frozenset(e.case for e in by_people(chain) if e.stage == stage)
 
 
 def accepted_labels(corrected: Path, case: str, grid: Geometry, label: str) -> Volume:

@@ -53,7 +53,8 @@ def work_in(chain: Chain) -> dict[str, list[Work]]:
     """What was worked on, by origin (`manual`, `cnn_corrected`), from the label and time lines of a ledger.
 
     Label lines belong to their case and kidney, time lines to their case. Several lines on one structure
-    add up: a second version takes time too.
+    add up: a second version takes time too. A person's own clock or CSV for a whole case takes the place of
+    the server's time, which saw the same work. A clock that was forgotten has a line of 0 s and says nothing.
     """
     found: dict[tuple[str, str | None, int, str, bool], Work] = {}
     for event in chain.events(LabelEvent):
@@ -64,7 +65,11 @@ def work_in(chain: Chain) -> dict[str, list[Work]]:
         work.structures.add(event.structure)
         if event.active_s is not None:
             work.labels[event.structure] = work.labels.get(event.structure, 0.0) + event.active_s
-    for event in chain.events(TimeEvent):
+    times = [event for event in chain.events(TimeEvent) if event.active_s > 0]
+    own = {(e.case, e.stage, e.origin) for e in times if e.structure is None and e.source != "server"}
+    for event in times:
+        if event.source == "server" and (event.case, event.stage, event.origin) in own:
+            continue
         key = (event.case, None, event.stage, event.origin, False)
         work = found.setdefault(key, Work(event.case, False))
         if event.structure is None:

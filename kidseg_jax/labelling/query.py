@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kidseg_jax.config import AnnotatorConfig
-from kidseg_jax.imaging.structures import N_CLASSES
+from kidseg_jax.imaging.structures import N_CLASSES, structures_in
 from kidseg_jax.imaging.volume import Labels, Spacing
 from kidseg_jax.labelling.correction import correct
 
@@ -21,11 +21,11 @@ class Score:
     """What is known of one case before anyone labels it; None: not measured."""
 
     effort_s: float | None = None
-    """Expected time to correct its prediction, in s (`expected_effort_s`)."""
+    """Expected time to label it, in s: to correct its prediction (`expected_effort_s`), or from nothing."""
     entropy: float | None = None
     """Predictive entropy in the kidney's region, in bit a voxel (`mean_entropy`)."""
     disagreement: float | None = None
-    """1 - DSC between two predictions of the same case (`disagreement`)."""
+    """1 - DSC between predictions of the same case from two views (`disagreement`)."""
     structures: frozenset[str] | None = None
     """Names of the structures in its prediction."""
 
@@ -38,11 +38,11 @@ def order(
 ) -> tuple[str, ...]:
     """Every case of the pool once, the one to label first in front.
 
-    listed: as given. random: shuffled by rng. effort, entropy, disagreement: the highest score first, ties
-    as given. stratified: cases whose predictions hold the same structures form a group; the groups take
-    turns, the smallest first, so that a rare structure (RCC) is not left for last. rng is used by random
-    alone. Raises ValueError for an unknown strategy, a case that occurs twice, or one without the score
-    that is needed.
+    listed: as given (a server gives them by name). random: shuffled by rng. effort, entropy, disagreement:
+    the highest score first, ties as given. stratified: cases whose predictions hold the same structures form
+    a group; the groups take turns, the smallest first, so that a rare structure (RCC) is not left for last.
+    rng is used by random alone. Raises ValueError for an unknown strategy, a case that occurs twice, or one
+    without the score that is needed.
     """
     if strategy not in STRATEGIES:
         raise ValueError(f"order: need a strategy of {', '.join(STRATEGIES)}, got {strategy!r}")
@@ -57,6 +57,46 @@ def order(
     field = {"effort": "effort_s", "entropy": "entropy", "disagreement": "disagreement"}[strategy]
     values: dict[str, float] = {case: _known(case, field, scores) for case in pool}
     return tuple(sorted(pool, key=lambda case: -values[case]))
+
+
+def score_of(
+    views: Sequence[npt.NDArray[np.floating]], spacing_mm: Spacing, config: AnnotatorConfig
+) -> Score:
+    """What two or more looks at one kidney say, before anyone labels it.
+
+    views: class probabilities (z, y, x, c) of one region; the first is the prediction, the others come from
+    the same network that saw the region moved, and lie on the same voxels. Effort and disagreement are means
+    over the other views. Raises ValueError for fewer than two views.
+    """
+    if len(views) < 2:
+        raise ValueError(f"score_of: need two views or more, got {len(views)}")
+    predicted, *others = (view.argmax(-1).astype(np.uint8) for view in views)
+    return Score(
+        effort_s=float(
+            np.mean([expected_effort_s(predicted, other, spacing_mm, config) for other in others])
+        ),
+        entropy=mean_entropy(views[0]),
+        disagreement=float(np.mean([disagreement(predicted, other) for other in others])),
+        structures=structures_in(predicted),
+    )
+
+
+def together(scores: Sequence[Score]) -> Score:
+    """The score of a case from those of its kidneys: times add up, doubts are means; UNSCORED for none."""
+    if not scores:
+        return UNSCORED
+
+    def known(field: str) -> list[float] | None:
+        values = [getattr(score, field) for score in scores]
+        return None if None in values else values
+
+    efforts, entropies, doubts = known("effort_s"), known("entropy"), known("disagreement")
+    return Score(
+        effort_s=None if efforts is None else sum(efforts),
+        entropy=None if entropies is None else float(np.mean(entropies)),
+        disagreement=None if doubts is None else float(np.mean(doubts)),
+        structures=frozenset[str]().union(*(score.structures or () for score in scores)),
+    )
 
 
 def mean_entropy(probs: npt.NDArray[np.floating]) -> float:
@@ -87,8 +127,8 @@ def disagreement(labels: Labels, other: Labels) -> float:
 def expected_effort_s(labels: Labels, other: Labels, spacing_mm: Spacing, config: AnnotatorConfig) -> float:
     """Simulated seconds to turn one prediction of a kidney into another prediction of the same kidney.
 
-    labels, other: (z, y, x), for instance the prediction of a CT and that of its mirror image, mirrored
-    back. The speed of the annotator is set to its median: no random part.
+    labels, other: (z, y, x), on the same voxels. The speed of the annotator is set to its median: no random
+    part.
     """
     rng = np.random.default_rng(0)
     correction = correct(other, labels, spacing_mm, replace(config, time_spread=0.0), rng)

@@ -74,8 +74,11 @@ def replay(
     batch: int,
     rng: np.random.Generator,
     enough_dsc: float = float("inf"),
+    most_rounds: float = float("inf"),
 ) -> list[Point]:
     """The way from the labelled cases to the whole pool, or to a DSC that is enough, one point a model.
+
+    most_rounds: of labelling, after which it ends anyhow.
 
     Each round fits a model on everything labelled, looks at the pool, orders it by strategy and has the
     first `batch` cases corrected. The labels to begin with cost nothing: they are the same for every
@@ -86,7 +89,7 @@ def replay(
     labels, left, minutes = dict(labelled), list(pool), 0.0
     model = learner.fit(labels)
     points = [Point(len(labels), minutes, learner.measure(model))]
-    while left and points[-1].dsc < enough_dsc:
+    while left and points[-1].dsc < enough_dsc and len(points) <= most_rounds:
         looked = {case: learner.look(model, case) for case in left}
         scores = {case: score for case, (_, score) in looked.items()}
         for case in order(left, scores, strategy, rng)[:batch]:

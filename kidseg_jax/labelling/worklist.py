@@ -34,10 +34,14 @@ class ToCorrect:
     blind: bool = False
     score: Score = UNSCORED
 
-    @property
-    def minutes(self) -> str:
-        """Expected minutes as text, empty when not known."""
-        return "" if self.score.effort_s is None else f"about {self.score.effort_s / 60:.0f} min expected"
+    def __str__(self) -> str:
+        """What is asked of the person, and the expected minutes where they are known."""
+        asked = (
+            [] if self.prediction else [f"{'blind' if self.blind else 'no kidney found'}: label from nothing"]
+        )
+        effort_s = self.score.effort_s
+        known = [] if effort_s is None else [f"about {effort_s / 60:.0f} min expected"]
+        return ", ".join(asked + known)
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,7 @@ def describe(folder: Path, work_list: WorkList) -> str:
         f"save each as {folder.parent / 'corrected'}/CASE.seg.nrrd, then give the same command again",
     ]
     for work in work_list.cases:
-        lines.append(f"  {work.case}  {'blind: label from nothing' if work.blind else work.minutes}".rstrip())
+        lines.append(f"  {work.case}  {work}".rstrip())
     return "\n".join(lines)
 
 

@@ -62,7 +62,7 @@ async def next_sample(server: Server, request: Request) -> Response:
     waiting = await anyio.to_thread.run_sync(study.waiting)
     client = wire.client_of(params)
     scores = {case: work.score for case, work in study.works.items()}
-    ranked = order(waiting, scores, offered[strategy], np.random.default_rng())
+    ranked = order(sorted(waiting), scores, offered[strategy], np.random.default_rng())
     case = server.presence.take_next(client, ranked)
     if case is None:
         return JSONResponse({})
@@ -136,12 +136,9 @@ def _labelled(request: Request, name: str, ending: str, image: bytes | None, beg
     said = {"label_names": LABELS, "model": MODEL, "latencies": {"total": round(time.monotonic() - began, 3)}}
     output = request.query_params.get("output", "")
     if image is None or output == "json":
-        blind = (
-            {"blind": "this case is labelled from nothing: the prediction is kept back"}
-            if image is None
-            else {}
-        )
-        return JSONResponse(said | blind)
+        if image is None:
+            said["blind"] = "labelled from nothing: its prediction is kept back, or no kidney was found"
+        return JSONResponse(said)
     if output == "image":
         disposition = {"Content-Disposition": f'attachment; filename="{name}{ending}"'}
         return Response(image, media_type="application/octet-stream", headers=disposition)

@@ -6,19 +6,23 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 
 class Job:
-    """A command in a process of its own. The last 20 lines of what it prints are its details."""
+    """A command in a process of its own. The last 20 lines of what it prints are its details.
 
-    def __init__(self, command: Sequence[str], request: dict[str, Any]):
+    succeeded: whether its exit code is that of a command that did its work.
+    """
+
+    def __init__(self, command: Sequence[str], request: dict[str, Any], succeeded: Callable[[int], bool]):
         self.id = str(uuid.uuid4())
         self.request = request
+        self._succeeded = succeeded
         self.details: deque[str] = deque(maxlen=20)
         self.started, self.ended = int(time.time()), 0
-        self.stopped = False
+        self.stopped = self.is_done = False
         self.process = subprocess.Popen(
             list(command),
             stdin=subprocess.DEVNULL,
@@ -38,7 +42,7 @@ class Job:
             return "RUNNING"
         if self.stopped:
             return "STOPPED"
-        return "DONE" if self.process.returncode == 0 else "ERROR"
+        return "DONE" if self.is_done else "ERROR"
 
     def stop(self, patience_s: float = 20.0) -> None:
         """End the command, politely first; what it has written whole stays."""
@@ -67,8 +71,10 @@ class Job:
             for line in lines:
                 if line.strip():
                     self.details.append(line.rstrip()[-500:])
-        self.process.wait()
-        self.ended = int(time.time())
+        try:
+            self.is_done = self._succeeded(self.process.wait())
+        finally:
+            self.ended = int(time.time())
 
 
 class Jobs:
@@ -83,12 +89,14 @@ class Jobs:
     def running(self) -> bool:
         return self.last is not None and self.last.status == "RUNNING"
 
-    def start(self, request: dict[str, Any]) -> Job | None:
+    def start(
+        self, request: dict[str, Any], succeeded: Callable[[int], bool] = lambda code: code == 0
+    ) -> Job | None:
         """The new job, None while one runs."""
         with self._lock:
             if self.running:
                 return None
-            self.last = Job(self.command, request)
+            self.last = Job(self.command, request, succeeded)
             return self.last
 
     def stop(self) -> Job | None:
