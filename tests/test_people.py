@@ -2,19 +2,30 @@
 
 import json
 import shutil
+import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
-from small_cohort import SETTINGS, body, write_cohort
+from small_cohort import GRID, SETTINGS, body, write_cohort
 
 from kidseg_jax import stage
 from kidseg_jax.config import PRESETS, Config
-from kidseg_jax.imaging.cohort import Kidney
-from kidseg_jax.imaging.io import write_volume
-from kidseg_jax.labelling.events import LabelEvent
+from kidseg_jax.imaging.cohort import Kidney, kidney_labels, kidneys_of, load_cohort
+from kidseg_jax.imaging.io import read_labels, write_volume
+from kidseg_jax.imaging.structures import PARENCHYMA
+from kidseg_jax.imaging.volume import Geometry, Volume
+from kidseg_jax.labelling.correction import manual_seconds
+from kidseg_jax.labelling.events import ApprovalEvent, LabelEvent
+from kidseg_jax.labelling.human import by_people
 from kidseg_jax.labelling.ledger import read_ledger
-from kidseg_jax.labelling.worklist import read_list
+from kidseg_jax.labelling.query import Score, expected_effort_s
+from kidseg_jax.labelling.worklist import describe, read_list, write_list, write_to_correct
+from kidseg_jax.network.cascade import FoundKidney, Prediction, load_models, predict
+from kidseg_jax.staging import loop
+from kidseg_jax.staging.expect import Yardstick, expected, look, yardstick
 from kidseg_jax.staging.people import people_plan
 from kidseg_jax.staging.resume import from_json, settings_of
 
@@ -61,6 +72,9 @@ def test_a_stage_waits_names_its_cases_and_goes_on_when_they_are_back(run, capsy
     for work in work_list.cases:
         assert (folder / f"{work.case}.nii.gz").exists()
         assert (folder / f"{work.case}.seg.nrrd").exists() == (work.prediction is not None)
+    predicted = [e for e in read_ledger(run / "ledger.jsonl").events(LabelEvent) if e.origin == "cnn"]
+    assert {e.label for e in predicted} >= {work.prediction for work in work_list.cases if work.prediction}
+    assert {(e.model, e.stage) for e in predicted} == {(work_list.model, 1)}
     correct(run, cases[0])
     assert stage.main(["--resume", str(run)]) == 3
     said = capsys.readouterr().out
@@ -75,7 +89,8 @@ def test_a_stage_waits_names_its_cases_and_goes_on_when_they_are_back(run, capsy
     chain = read_ledger(run / "ledger.jsonl")
     events = chain.events(LabelEvent)
     assert not any(event.simulated for event in events)
-    by_people = [event for event in events if event.stage == 1]
+    by_people = [event for event in events if event.stage == 1 and event.origin != "cnn"]
+    assert {e.parent for e in by_people if not e.blind} <= {e.label for e in events if e.origin == "cnn"}
     assert {event.case for event in by_people} == set(cases)
     assert {event.approver for event in by_people} == {"Dr B"}
     assert sum(event.blind for event in by_people) == 2
@@ -95,6 +110,32 @@ def test_a_stage_goes_on_with_those_that_are_back_and_remembers_which(run, capsy
     correct(run, cases[0])  # too late for this stage: what was learned from is settled
     assert stage.main(["--resume", str(run), "--accept-partial"]) == 0
     assert (run / "stage_2" / "metrics.json").read_text() == metrics
+
+
+def test_a_client_of_the_server_corrects_and_trains_the_next_stage(run, tmp_path):
+    """The real command behind the route, over a real socket, seen through what clients see of it."""
+    pytest.importorskip("starlette", reason="the extra `serve` is not installed")
+    pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
+    from serving import serving
+
+    from kidseg_jax.labelling.server import make_app
+
+    train = [sys.executable, "-m", "kidseg_jax.stage", "--resume", str(run), "--accept-partial"]
+    with serving(make_app(run, train)) as client:
+        case = client.next_sample()[1]["id"]
+        write_volume(tmp_path / "label.nrrd", body(int(case[-5:]))[1])
+        assert client.save_label(case, tmp_path / "label.nrrd")[0] == 200
+        assert client.json("POST", "/train/kidseg", {})[0] == 200
+        said, deadline, job = [], time.monotonic() + 180, {}
+        while job.get("status", "RUNNING") == "RUNNING" and time.monotonic() < deadline:
+            job = client.json("GET", "/train/")[1]
+            said.append(frozenset(job["details"]))
+            time.sleep(0.05)
+    assert job["status"] == "DONE", job["details"]
+    assert any("stage 2: coarse network, step 20 of 40, loss" in line for details in said for line in details)
+    assert len(set(said)) > 2  # lines came while it ran
+    assert json.loads((run / "stage_2" / "metrics.json").read_text())["train_kidneys"] == 8
+    assert list(json.loads((run / "stage_1" / "accepted.json").read_text())) == [case]
 
 
 def test_what_cannot_be_learned_from_stops_the_stage_by_name(run, capsys):
@@ -136,6 +177,113 @@ def test_the_same_command_with_other_settings_is_refused(run, cohort, capsys):
     other = [*SETTINGS, "--annotator", "human", "--data", str(cohort), "--out", str(run), "--blind", "0"]
     assert stage.main(other) == 2
     assert "blind is 0.3 in this run, got 0.0" in capsys.readouterr().err
+
+
+def test_the_expected_minutes_are_those_that_known_cases_took(run, cohort):
+    cases = {case.name: case for case in load_cohort(cohort)}
+    works = read_list(run / "stage_1" / "to_correct").cases
+    config = settings_of(run)["config"]
+    models = load_models(run)
+    metrics = json.loads((run / "stage_1" / "metrics.json").read_text())
+    test = sorted({record["case"] for record in metrics["test"]})
+    known = [(cases[name], kidneys_of(cases[name])) for name in test]
+    by = yardstick(models, known, config.annotator)
+    truths = [kidney_labels(case.labels, kidney) for case, kidneys in known for kidney in kidneys]
+    hand = [by_hand(truth, config.annotator) for truth in truths]
+    assert by.by_hand_s == pytest.approx(sum(hand) / len(known))
+    looks = [look(models, case.ct, config.annotator).effort_s or 0.0 for case, _ in known]
+    needed = [
+        expected_effort_s(
+            predict(models, c.ct).labels.array, c.labels.array, c.ct.spacing_mm, config.annotator
+        )
+        for c, _ in known
+    ]
+    # kidney by kidney, each structure is looked over once more than in a case as a whole
+    assert by.pace * sum(looks) == pytest.approx(sum(needed), rel=0.5) and by.pace > 0
+    for work in works:
+        seen = look(models, cases[work.case].ct, config.annotator)
+        if work.blind:
+            found = predict(models, cases[work.case].ct).kidneys
+            drawn = sum(by_hand(kidney.labels, config.annotator) for kidney in found)
+            assert work.score.effort_s == pytest.approx(drawn or by.by_hand_s)
+        else:
+            assert seen.effort_s is not None and work.score.effort_s == pytest.approx(by.pace * seen.effort_s)
+        assert work.score.entropy == seen.entropy and work.score.disagreement == seen.disagreement
+
+
+def by_hand(labels, annotator):
+    return sum(manual_seconds(labels, GRID.spacing_mm, annotator).values())
+
+
+def test_a_case_without_a_kidney_is_expected_to_take_longest_and_says_why(tmp_path):
+    annotator, grid = Config().annotator, Geometry((6, 8, 10), (2.0, 2.0, 2.0))
+    nothing = Volume(np.zeros(grid.shape, np.uint8), grid)
+    kidney = nothing.with_array(np.full(grid.shape, PARENCHYMA, np.uint8))
+    by = Yardstick(pace=3.0, by_hand_s=4000.0)
+    seen = Score(100.0, 0.5, 0.25)
+    found = FoundKidney("left", (0, 0, 0), grid.shape, kidney.array, False)
+    with_kidney, without = Prediction(kidney, (found, found)), Prediction(nothing, ())
+    assert expected(seen, with_kidney, False, by, annotator) == Score(
+        300.0, 0.5, 0.25, frozenset({"parenchyma"})
+    )
+    drawn = sum(manual_seconds(kidney.array, grid.spacing_mm, annotator).values())
+    assert expected(seen, with_kidney, True, by, annotator).effort_s == 2 * drawn
+    none = expected(Score(), without, False, by, annotator)
+    assert none.effort_s == 4000.0 and none.disagreement == 1.0 and none.structures == frozenset()
+    ct = nothing.with_array(np.zeros(grid.shape, np.int16))
+    scores = {"a": (kidney, expected(seen, with_kidney, False, by, annotator)), "b": (nothing, none)}
+    works = [
+        write_to_correct(tmp_path, c, c, ct, labels, score=score) for c, (labels, score) in scores.items()
+    ]
+    ranked = write_list(tmp_path, 1, "sha256:model", works)
+    assert [work.case for work in ranked.cases] == ["b", "a"]
+    said = describe(tmp_path, read_list(tmp_path)).splitlines()
+    assert said[2:] == [
+        "  b  no kidney found: label from nothing, about 67 min expected",
+        "  a  about 5 min expected",
+    ]
+
+
+def test_a_label_that_comes_while_the_next_stage_trains_is_learned_from_in_the_one_after(
+    cohort, tmp_path, monkeypatch
+):
+    out = tmp_path / "run"
+    settings = ["--n", "3", *SETTINGS[2:], "--annotator", "human", "--data", str(cohort), "--out", str(out)]
+    assert stage.main(settings) == 3
+    first, second = sorted(work.case for work in read_list(out / "stage_1" / "to_correct").cases)
+    correct(out, first)
+    run_stage = loop.run_stage
+
+    def late(*given):
+        if not (out / "stage_1" / "corrected" / f"{second}.seg.nrrd").exists():
+            correct(out, second)
+        return run_stage(*given)
+
+    monkeypatch.setattr(loop, "run_stage", late)
+    assert stage.main([*settings, "--accept-partial", "--approver", "Dr B"]) == 3
+    monkeypatch.undo()
+    assert list(json.loads((out / "stage_1" / "accepted.json").read_text())) == [first]
+    works = {work.case: work for work in read_list(out / "stage_2" / "to_correct").cases}
+    assert len(works) == 2 and second in works
+    (third,) = set(works) - {second}
+    _, truth = body(int(second[-5:]))
+    assert np.array_equal(
+        read_labels(out / "stage_2" / "corrected" / f"{second}.seg.nrrd").array, truth.array
+    )
+    lines = [e for e in by_people(read_ledger(out / "ledger.jsonl")) if e.case == second]
+    given = {work.case: work.prediction for work in read_list(out / "stage_1" / "to_correct").cases}
+    assert {(e.stage, e.parent, e.approver) for e in lines} == {(1, given[second], "Dr B")}
+    write_volume(out / "stage_2" / "corrected" / f"{third}.seg.nrrd", body(int(third[-5:]))[1])
+    assert stage.main([*settings, "--approver", "Dr B"]) == 0
+    assert set(json.loads((out / "stage_2" / "accepted.json").read_text())) == {second, third}
+    chain = read_ledger(out / "ledger.jsonl")
+    assert [e for e in by_people(chain) if e.case == second] == lines
+    (approval,) = chain.events(ApprovalEvent)
+    assert (approval.case, approval.stage, approval.approver) == (second, 2, "Dr B")
+    counts = [
+        json.loads((out / f"stage_{k}" / "metrics.json").read_text())["train_kidneys"] for k in (1, 2, 3)
+    ]
+    assert np.diff(counts).tolist() == [2, 4]
 
 
 def kidneys(n, first=0):

@@ -15,6 +15,8 @@ from kidseg_jax.labelling.query import (
     expected_effort_s,
     mean_entropy,
     order,
+    score_of,
+    together,
 )
 
 POOL = tuple(f"case_{i:05d}" for i in range(9))
@@ -107,6 +109,38 @@ def test_effort_grows_with_the_difference_of_two_predictions():
     efforts = [expected_effort_s(a, other, spacing_mm, config) for other in (a, small, large)]
     assert efforts[0] == config.look_over_s
     assert efforts[0] < efforts[1] < efforts[2]
+
+
+def test_views_that_agree_cost_a_look_and_views_that_differ_cost_their_difference():
+    config = AnnotatorConfig()
+    a = np.zeros((20, 24, 24), np.uint8)
+    a[4:16, 4:16, 4:16] = PARENCHYMA
+    b = a.copy()
+    b[6:14, 6:14, 6:14] = RCC
+    sure = [np.eye(6)[labels] for labels in (a, b)]
+    spacing_mm = (1.0, 1.0, 1.0)
+    same = score_of([sure[0], sure[0]], spacing_mm, config)
+    assert same == Score(config.look_over_s, 0.0, 0.0, frozenset({"parenchyma"}))
+    score = score_of([sure[0], sure[0], sure[1]], spacing_mm, config)
+    assert score.effort_s == pytest.approx(
+        (config.look_over_s + expected_effort_s(a, b, spacing_mm, config)) / 2
+    )
+    assert score.disagreement == pytest.approx(disagreement(a, b) / 2)
+    assert score.structures == {"parenchyma"}
+    unsure = 0.5 * sure[0] + 0.5 / 6
+    assert score_of([unsure, unsure], spacing_mm, config).entropy == pytest.approx(mean_entropy(unsure))
+    with pytest.raises(ValueError, match="need two views or more, got 1"):
+        score_of(sure[:1], spacing_mm, config)
+
+
+def test_kidneys_of_a_case_add_up():
+    kidneys = [
+        Score(60.0, 0.25, 0.5, frozenset({"artery"})),
+        Score(30.0, 0.75, 0.25, frozenset({"rcc"})),
+    ]
+    assert together(kidneys) == Score(90.0, 0.5, 0.375, frozenset({"artery", "rcc"}))
+    assert together([]) == Score()
+    assert together([kidneys[0], replace(kidneys[1], effort_s=None)]).effort_s is None
 
 
 def test_structures_are_named():

@@ -1,13 +1,13 @@
-"""Ledger lines for the labels that a run begins with."""
+"""Ledger lines for the labels that no annotator of this run makes: those it begins with, and predictions."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from kidseg_jax.config import AnnotatorConfig
-from kidseg_jax.imaging.cohort import Case, Kidney, kidney_labels
+from kidseg_jax.imaging.cohort import Case, Kidney, Side, kidney_labels
 from kidseg_jax.imaging.structures import STRUCTURES
-from kidseg_jax.imaging.volume import Volume
+from kidseg_jax.imaging.volume import Labels, Volume
 from kidseg_jax.labelling.correction import manual_seconds
 from kidseg_jax.labelling.events import LabelEvent, content_hash
 
@@ -46,3 +46,34 @@ def hand_lines(
             if counts[structure.label]
         ]
     return lines
+
+
+def cnn_lines(
+    case: Case, side: Side | None, predicted: Labels, model: str, stage: int, image: str | None = None
+) -> list[LabelEvent]:
+    """One line a structure of a prediction; corrected labels name its hash as their parent.
+
+    predicted: of one kidney where `side` says which, else of the whole case; image: the hash of the CT where
+    it is known already.
+    """
+    counts = np.bincount(predicted.ravel(), minlength=len(STRUCTURES) + 1)
+    image, label = image or content_hash(case.ct.array), content_hash(predicted)
+    return [
+        LabelEvent(
+            case=case.name,
+            structure=structure.name,
+            origin="cnn",
+            stage=stage,
+            label=label,
+            annotator="network",
+            tool="kidseg_jax",
+            simulated=False,
+            patient=case.patient,
+            kidney=side,
+            model=model,
+            image=image,
+            voxels_added=int(counts[structure.label]),
+        )
+        for structure in STRUCTURES
+        if counts[structure.label]
+    ]

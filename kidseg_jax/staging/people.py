@@ -9,9 +9,7 @@ import numpy as np
 
 from kidseg_jax.config import Config
 from kidseg_jax.imaging.cohort import Case, Kidney, kidneys_of
-from kidseg_jax.imaging.structures import structures_in
-from kidseg_jax.imaging.volume import Volume, canonical
-from kidseg_jax.labelling import query
+from kidseg_jax.labelling.corrected import read_corrected, versions
 from kidseg_jax.labelling.human import accepted_in, accepted_labels, check_corrected, events_to_append
 from kidseg_jax.labelling.ledger import append, read_ledger
 from kidseg_jax.labelling.worklist import (
@@ -23,7 +21,9 @@ from kidseg_jax.labelling.worklist import (
     write_to_correct,
 )
 from kidseg_jax.network.cascade import Models, predict
+from kidseg_jax.staging.expect import expected, look, yardstick
 from kidseg_jax.staging.learning import Evidence, StageState
+from kidseg_jax.staging.lines import cnn_lines
 from kidseg_jax.staging.loop import Loop
 from kidseg_jax.staging.plan import TEST_SHARE, Plan, make_plan
 from kidseg_jax.staging.progress import Reporter
@@ -60,6 +60,7 @@ class PeopleLoop(Loop):
         super().__init__(run, config, cases, n_stages, threads)
         self.people = people
         self.hand = None
+        self.listed_now = 0  # the stage whose list this call has written: nobody has seen it yet
 
     def survey(self, reporter: Reporter) -> None:
         """Find the kidneys of the labelled cases; where some have none, those with labels come first."""
@@ -95,7 +96,8 @@ class PeopleLoop(Loop):
                 folder / "to_correct", folder / "corrected", accept_unchanged=unchanged, threads=self.threads
             )
             work_list = read_list(folder / "to_correct")
-            if not checked.is_complete and not (self.people.accept_partial and checked.done):
+            partly = self.people.accept_partial and checked.done and index != self.listed_now
+            if not (checked.is_complete or partly):
                 raise WaitsForPeople(f"{describe(folder / 'to_correct', work_list)}\n{checked}")
             print(checked)
             events = events_to_append(checked, work_list, chain, approver=self.people.approver)
@@ -129,15 +131,18 @@ class PeopleLoop(Loop):
         folder = directory.path / "to_correct"
         if not new or (folder / LIST).exists():
             return [], []
+        annotator = self.config.annotator
+        known = [(self.cases[self.index[name]], self.kidneys[name]) for name in self.plan.test]
+        by = yardstick(models, known, annotator, self.threads)
         rng = np.random.default_rng([self.config.seed, index])
         blind = choose_blind(new, self.people.blind, rng)
         waiting = []
         for name in reporter.over(new, len(new), f"stage {index}: predict"):
             case = self.cases[self.index[name]]
-            labels = predict(models, case.ct, self.threads).labels
+            prediction = predict(models, case.ct, self.threads)
+            labels = prediction.labels
             directory.write_labels("predictions", name, labels)
-            score = self.score(models, case.ct, labels)
-            ct_path = self.image_path(name)
+            seen = look(models, case.ct, annotator, self.threads)
             waiting.append(
                 write_to_correct(
                     folder,
@@ -145,25 +150,36 @@ class PeopleLoop(Loop):
                     case.patient,
                     case.ct,
                     labels,
-                    ct_path=ct_path,
+                    ct_path=self.image_path(name),
                     blind=name in blind,
-                    score=score,
+                    score=expected(seen, prediction, name in blind, by, annotator),
                 )
             )
+            append(self.run.ledger, cnn_lines(case, None, labels.array, model, index), once=True)
+        self.bring_late(index, set(new))
         write_list(folder, index, model, waiting)
+        self.listed_now = index
         return [], []
 
-    def score(self, models: Models, ct: Volume, labels: Volume) -> query.Score:
-        """What is known of a case before anyone looks: its prediction against that of its mirror image."""
-        turned = canonical(ct)
-        mirrored = predict(models, turned.with_array(turned.array[:, :, ::-1]), self.threads).labels.array
-        ours, other = canonical(labels).array, mirrored[:, :, ::-1]
-        effort_s = query.expected_effort_s(ours, other, turned.spacing_mm, self.config.annotator)
-        return query.Score(
-            effort_s=effort_s,
-            disagreement=query.disagreement(ours, other),
-            structures=structures_in(ours),
+    def bring_late(self, index: int, cases: set[str]) -> None:
+        """Labels that came after the stage before had gone on without these cases count for this one."""
+        before = self.run.stage(index - 1).path
+        if index < 2 or not (before / "to_correct" / LIST).exists():
+            return
+        chain, work_list = read_ledger(self.run.ledger), read_list(before / "to_correct")
+        late = check_corrected(
+            before / "to_correct",
+            before / "corrected",
+            only=cases,
+            accept_unchanged=accepted_in(chain, index - 1),
+            threads=self.threads,
         )
+        lines = events_to_append(late, work_list, chain, approver=self.people.approver)
+        append(self.run.ledger, lines, once=True)
+        for case in late.done:
+            if not versions(self.run.stage(index).path / "corrected", case.work.case):
+                labels = read_corrected(case.path, case.work.grid)
+                self.run.stage(index).write_labels("corrected", case.work.case, labels)
 
     def image_path(self, name: str) -> Path | None:
         """Where the CT of a case on disk lies."""

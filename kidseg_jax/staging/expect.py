@@ -1,0 +1,83 @@
+"""How much work a case is expected to be, before anyone looks at it; minutes are simulated ones."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from kidseg_jax.config import AnnotatorConfig
+from kidseg_jax.imaging.cohort import Case, Kidney
+from kidseg_jax.imaging.structures import N_CLASSES, structures_in
+from kidseg_jax.imaging.volume import Spacing, Volume, canonical
+from kidseg_jax.labelling import query
+from kidseg_jax.labelling.correction import manual_seconds
+from kidseg_jax.network.cascade import Models, Prediction, as_hu, find_kidneys, predict
+from kidseg_jax.network.roi import sample_ct
+from kidseg_jax.network.views import MARGIN, views_of
+from kidseg_jax.staging.study import pair_kidneys
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """What cases with a known truth say of the work.
+
+    pace: seconds to correct a prediction, for each second that its views differ by; by_hand_s: seconds to
+    label a case from nothing.
+    """
+
+    pace: float
+    by_hand_s: float
+
+
+def look(models: Models, ct: Volume, config: AnnotatorConfig, threads: int = 1) -> query.Score:
+    """What views of the kidneys in a CT say, before anyone labels them; UNSCORED where none is found."""
+    net = models.fine_net
+    spacing_mm: Spacing = (net.spacing_mm, net.spacing_mm, net.spacing_mm)
+    turned = canonical(as_hu(ct))
+    scores = []
+    for _, roi in find_kidneys(models, turned, threads):
+        z, y, x = (n + 2 * MARGIN for n in roi.shape)
+        hu = sample_ct(turned.array, turned.spacing_mm, replace(roi, shape=(z, y, x)), threads)
+        scores.append(query.score_of(views_of(net, models.fine, hu), spacing_mm, config))
+    return query.together(scores)
+
+
+def yardstick(
+    models: Models,
+    known: Sequence[tuple[Case, Sequence[Kidney]]],
+    config: AnnotatorConfig,
+    threads: int = 1,
+) -> Yardstick:
+    """The pace of the simulated annotator on cases that no network learned from.
+
+    known: such cases with their labelled kidneys. A pace of 1 where no kidney of theirs is found.
+    """
+    expected_s, needed_s, by_hand_s = 0.0, 0.0, []
+    for case, kidneys in known:
+        effort_s = look(models, case.ct, config, threads).effort_s
+        spacing_mm = canonical(case.ct).spacing_mm
+        pairs = list(pair_kidneys(case, kidneys, predict(models, case.ct, threads)))
+        by_hand_s.append(sum(sum(manual_seconds(p.truth, spacing_mm, config).values()) for p in pairs))
+        if effort_s is not None:
+            expected_s += effort_s
+            needed_s += sum(query.expected_effort_s(p.predicted, p.truth, spacing_mm, config) for p in pairs)
+    return Yardstick(needed_s / expected_s if expected_s else 1.0, float(np.mean(by_hand_s)))
+
+
+def expected(
+    score: query.Score, prediction: Prediction, blind: bool, by: Yardstick, config: AnnotatorConfig
+) -> query.Score:
+    """What is known of a case with this prediction: the look at it, its effort in the time it would take.
+
+    A blind case takes the time to draw what was predicted; one without a prediction takes the time of a case
+    from nothing, and is as doubtful as can be.
+    """
+    structures = structures_in(prediction.labels.array)
+    if not structures or score.effort_s is None:
+        return query.Score(by.by_hand_s, float(np.log2(N_CLASSES)), 1.0, structures)
+    effort_s = by.pace * score.effort_s
+    if blind:
+        spacing_mm = canonical(prediction.labels).spacing_mm
+        by_hand = [manual_seconds(kidney.labels, spacing_mm, config) for kidney in prediction.kidneys]
+        effort_s = sum(sum(seconds.values()) for seconds in by_hand)
+    return replace(score, effort_s=effort_s, structures=structures)
