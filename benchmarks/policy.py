@@ -1,73 +1,93 @@
-"""What does each rule of the post-processing do to DSC? Held-out kidneys of a run, rule by rule.
+"""What does each rule of the post-processing do to DSC? Held-out kidneys of finished runs, rule by rule.
 
-    python benchmarks/policy.py RUN [--stage K]
+    python benchmarks/policy.py RUN... [--stage K]
 
-Reads the label maps that a stage left of its test kidneys (RUN/stage_K/evidence; the last stage by default)
-and prints the mean DSC of each structure with no rule, with each rule alone, and with all that work on one
-kidney. No network runs. Rows go to benchmarks/results/policy.csv. The rules begin with what the run has
-cleaned already (largest kidney of each side); `sides_apart` acts between kidneys and is not in the table.
+Predicts the held-out cases of a stage (the last by default) again, with no rule, and prints the mean DSC of
+each structure over the kidneys of all runs that have it, for every variant of `imaging.policy.VARIANTS`, and
+for trees that must come within 3 mm of their kidney instead of 20. Structures that a kidney has not: the mean
+volume of RCC that is predicted there. Rows go to benchmarks/results/policy.csv.
 """
 
 import argparse
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from rows import about, append_rows
 
-from kidseg_jax.evaluation.evidence import read_evidence
 from kidseg_jax.evaluation.metrics import dice
-from kidseg_jax.imaging.policy import effects
-from kidseg_jax.imaging.structures import NAMES, STRUCTURES
-from kidseg_jax.imaging.volume import Labels
+from kidseg_jax.evaluation.records import read_run
+from kidseg_jax.imaging.cohort import Case, kidneys_of, load_cohort
+from kidseg_jax.imaging.phantom import make_case
+from kidseg_jax.imaging.policy import DEFAULT, VARIANTS
+from kidseg_jax.imaging.structures import NAMES, RCC, STRUCTURES
+from kidseg_jax.imaging.volume import canonical
+from kidseg_jax.network.cascade import load_models, predict
+from kidseg_jax.network.tidy import tidied
+from kidseg_jax.staging.resume import settings_of
+from kidseg_jax.staging.study import pair_kidneys
+
+TRIED = {
+    **VARIANTS,
+    "largest_kidney and vessels_touch at 3 mm": replace(DEFAULT, vessels_touch=True, gap_mm=3.0),
+}
 
 
-def dsc_by_rule(run: Path, stage: int | None) -> dict[str, dict[str, list[float]]]:
-    """DSC in 0..1 of every test kidney that has the structure, by rule and structure."""
-    stages = {int(path.name[6:]): path for path in run.glob("stage_*") if path.name[6:].isdigit()}
-    if not stages or (stage is not None and stage not in stages):
-        raise SystemExit(f"{run}: need a run with stages{'' if stage is None else f' and stage {stage}'}")
-    folder = stages[max(stages) if stage is None else stage] / "evidence"
-    found: dict[str, dict[str, list[float]]] = {}
-    for path in sorted(folder.glob("*.npz")):
-        held = read_evidence(path)
-        if held.role != "test" or held.manual is None or held.cnn is None:
-            continue
-        truth = held.manual
-
-        def measured(labels: Labels, truth: Labels = truth) -> dict[str, float | None]:
-            return {
-                s.name: dice(truth == s.label, labels == s.label) if (truth == s.label).any() else None
-                for s in STRUCTURES
-            }
-
-        for rule, values in effects(measured, held.cnn, held.geometry.spacing_mm).items():
-            for name, value in values.items():
-                if value is not None:
-                    found.setdefault(rule, {}).setdefault(name, []).append(value)
-    if not found:
-        raise SystemExit(f"{folder}: no test kidney")
-    return found
+def held_out(run: Path, names: set[str]) -> Iterator[Case]:
+    """The cases of a run that no stage learned from."""
+    settings = settings_of(run)
+    if settings["data"] is None:
+        config = settings["config"]
+        yield from (make_case(config.cohort, config.seed, int(name[-5:])) for name in sorted(names))
+    else:
+        cases = load_cohort(settings["data"], label_map=settings["label_map"])
+        yield from (case for case in cases if case.name in names)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", type=Path)
+    parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--stage", type=int)
     given = parser.parse_args()
-    found = dsc_by_rule(given.run, given.stage)
-    print(f"{'DSC %':18}" + "".join(f"{name:>12}" for name in NAMES))
+    found: dict[str, dict[str, list[float]]] = {variant: {} for variant in TRIED}
+    for run in given.runs:
+        stages = [s for s in read_run(run).stages if given.stage in (None, s.stage)]
+        if not stages:
+            raise SystemExit(f"{run}: need a run with stage {given.stage}")
+        models = load_models(run / f"stage_{stages[-1].stage}" / "models.safetensors")
+        for case in held_out(run, {record["case"] for record in stages[-1].test}):
+            raw = predict(models, case.ct, largest_only=False)
+            voxel_ml = float(np.prod(canonical(case.ct).spacing_mm)) / 1000
+            for variant, policy in TRIED.items():
+                for pair in pair_kidneys(case, kidneys_of(case), tidied(raw, case.ct, policy)):
+                    values = found[variant]
+                    for s in STRUCTURES:
+                        truth, predicted = pair.truth == s.label, pair.predicted == s.label
+                        if truth.any():
+                            values.setdefault(s.name, []).append(100 * dice(truth, predicted))
+                        elif s.label == RCC:
+                            values.setdefault("false", []).append(np.count_nonzero(predicted) * voxel_ml)
+    report(found, " ".join(run.name for run in given.runs), given.stage)
+
+
+def report(found: dict[str, dict[str, list[float]]], runs: str, stage: int | None) -> None:
+    """Print the table and keep its rows."""
+    width = max(map(len, found))
+    print(f"{'DSC %':{width}}" + "".join(f"{name:>12}" for name in NAMES) + f"{'mean':>8}  false RCC, ml")
     rows = []
-    for rule, values in found.items():
-        means = {name: 100 * float(np.mean(values[name])) for name in NAMES if name in values}
-        print(
-            f"{rule:18}"
-            + "".join(f"{means[name]:12.2f}" if name in means else f"{'-':>12}" for name in NAMES)
-        )
+    for variant, values in found.items():
+        means = {name: float(np.mean(values[name])) for name in NAMES if name in values}
+        false_ml = float(np.mean(values.get("false", [0.0])))
+        cells = "".join(f"{means[name]:12.2f}" if name in means else f"{'-':>12}" for name in NAMES)
+        mean = float(np.mean([*means.values()]))
+        print(f"{variant:{width}}{cells}{mean:8.2f}  {false_ml:.2f}")
         counts = {f"n_{name}": len(values.get(name, ())) for name in NAMES}
-        rows.append({**about(), "run": given.run.name, "rule": rule, **means, **counts})
-    print(f"{'kidneys':18}" + "".join(f"{len(found['none'].get(name, ())):12}" for name in NAMES))
+        about_it = {**about(), "runs": runs, "stage": stage or "last", "variant": variant}
+        rows.append({**about_it, **means, "mean": mean, "false_rcc_ml": false_ml, **counts})
+    print(f"{'kidneys':{width}}" + "".join(f"{len(found['none'].get(name, ())):12}" for name in NAMES))
     append_rows("policy", rows)
 
 

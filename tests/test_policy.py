@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from kidseg_jax.config import CohortConfig
 from kidseg_jax.imaging.cohort import kidney_labels, kidneys_of
 from kidseg_jax.imaging.phantom import make_case
-from kidseg_jax.imaging.policy import NOTHING, RULES, Policy, apply, effects, split_sides
+from kidseg_jax.imaging.policy import DEFAULT, NOTHING, RULES, VARIANTS, Policy, apply, split_sides
 from kidseg_jax.imaging.structures import ARTERY, PARENCHYMA, RCC, URETER, VEIN
 
 SPACING = (1.0, 1.0, 1.0)
 
 
-def only(*rules, **settings):
-    return replace(NOTHING, **dict.fromkeys(rules, True), **settings)
+def only(*rules, gap_mm=3.0, **settings):
+    return replace(NOTHING, **dict.fromkeys(rules, True), gap_mm=gap_mm, **settings)
 
 
 def kidney():
@@ -51,9 +51,19 @@ def test_a_stray_piece_of_each_label_is_dropped_by_its_own_rule_alone():
         labels = kidney()
         labels[16:18, 16:18, 30:33] = label
         assert np.array_equal(apply(labels, SPACING, only(rule)), kidney())
-        others = [other for other in RULES if other != rule]
+        others = [other for other in RULES if other not in (rule, "largest_kidney")]
         assert np.array_equal(apply(labels, SPACING, only(*others)), labels)
         assert np.array_equal(apply(labels, SPACING, NOTHING), labels)
+
+
+def test_the_largest_kidney_stays_with_its_mass_and_nothing_else_of_both():
+    labels = kidney()
+    expected = labels.copy()
+    labels[0:10, 0:10, 25:35] = RCC  # as large as the kidney: 1000 voxels, and not attached
+    labels[17:19, 17:19, 2:5] = PARENCHYMA
+    labels[17, 2, 2] = expected[17, 2, 2] = VEIN
+    assert np.array_equal(apply(labels, SPACING, DEFAULT), expected)
+    assert np.array_equal(apply(labels, SPACING, NOTHING), labels)
 
 
 def test_a_large_detached_mass_stays():
@@ -65,11 +75,11 @@ def test_a_large_detached_mass_stays():
 
 def test_vessels_reach_their_kidney_over_small_gaps_and_over_each_other():
     labels = kidney()
-    labels[9:11, 9:11, 15:18] = 0  # the artery now begins with a centre 3.5 mm away, beside the vein
+    labels[9:11, 9:11, 15:18] = 0  # the artery now begins 4 mm away from centre to centre, beside the vein
     assert len(changed(labels, only("vessels_touch", gap_mm=0.0))) == 0
     labels[9:11, 11:13, 15:22] = 0
-    assert len(changed(labels, only("vessels_touch", gap_mm=3.4))) == 2 * 2 * 4
-    assert len(changed(labels, only("vessels_touch", gap_mm=3.5))) == 0
+    assert len(changed(labels, only("vessels_touch", gap_mm=3.9))) == 2 * 2 * 4
+    assert len(changed(labels, only("vessels_touch", gap_mm=4.0))) == 0
 
 
 def test_a_kidney_replaced_by_its_tumour_keeps_tumour_and_vessels():
@@ -128,14 +138,19 @@ def test_what_both_sides_claim_goes_to_the_nearer_kidney():
         split_sides(right, left[1:], SPACING, Policy())
 
 
-def test_the_table_of_effects_has_each_rule_alone():
+def test_the_variants_hold_each_rule_alone_and_beside_the_default():
     labels = kidney()
     labels[16:18, 16:18, 30:33] = ARTERY
     labels[1:3, 16:18, 30:33] = RCC
-    counts = effects(lambda found: {"artery": float((found == ARTERY).sum())}, labels, SPACING)
-    assert list(counts) == ["none", "one_parenchyma", "masses_attached", "vessels_touch", "all"]
-    artery = [row["artery"] for row in counts.values()]
-    assert artery == [40.0, 40.0, 40.0, 28.0, 28.0]
+    counts = {
+        name: {"artery": float((apply(labels, SPACING, replace(policy, gap_mm=3.0)) == ARTERY).sum())}
+        for name, policy in VARIANTS.items()
+    }
+    artery = {name: row["artery"] for name, row in counts.items()}
+    assert list(artery)[:2] == ["none", "largest_kidney"] and list(artery)[-1] == "all"
+    cut = {name for name, voxels in artery.items() if voxels == 28.0}
+    assert cut == {"vessels_touch", "largest_kidney and vessels_touch", "all"}
+    assert {voxels for name, voxels in artery.items() if name not in cut} == {40.0}
 
 
 def test_bad_settings_are_refused():

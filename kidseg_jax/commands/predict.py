@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import tyro
 
 from kidseg_jax.imaging.files import write_text
 from kidseg_jax.imaging.volume import Volume
 
+Rule = Literal["largest_kidney", "one_parenchyma", "masses_attached", "vessels_touch", "sides_apart"]
 COLUMNS = ("case", "side", "structure", "volume_ml", "incomplete")
 
 
@@ -35,9 +35,9 @@ class Arguments:
     """Also write the volume of each structure that the model knows, for each kidney, in ml as CSV;
     `incomplete` marks kidneys cut by the image.
     """
-    rules: tuple[Literal["one_parenchyma", "masses_attached", "vessels_touch", "sides_apart"], ...] = ()
-    """Rules that tidy the labels (imaging/policy.py). None by default: on phantoms none of them raises DSC
-    by more than 0.1 points, and vessels_touch costs arteries and ureters up to 2.5 (benchmarks/policy.py).
+    rules: tuple[Rule, ...] = ("largest_kidney",)
+    """The rules that tidy the labels (imaging/policy.py); --rules alone has none. The others are off:
+    RULEFIGURES (benchmarks/policy.py).
     """
     overwrite: bool = False
     """Predict again what is already there."""
@@ -140,12 +140,15 @@ def read(job: Job, arguments: Arguments) -> Volume:
 def predict_case(models: Any, job: Job, ct: Volume, arguments: Arguments) -> str:
     """Write what is asked for one CT; returns a line about it. Raises ValueError where no kidney is found."""
     from kidseg_jax.imaging.io import write_volume
+    from kidseg_jax.imaging.policy import DEFAULT, NOTHING
     from kidseg_jax.imaging.preview import write_preview
     from kidseg_jax.network.cascade import predict
+    from kidseg_jax.network.tidy import tidied
 
-    prediction = predict(models, ct, arguments.threads)
-    if arguments.rules:
-        prediction = _tidied(prediction, ct, arguments.rules)
+    policy = replace(NOTHING, **dict.fromkeys(arguments.rules, True))
+    prediction = predict(models, ct, arguments.threads, largest_only=policy.largest_kidney)
+    if policy not in (NOTHING, DEFAULT):
+        prediction = tidied(prediction, ct, policy)
     if not prediction.kidneys or not prediction.labels.array.any():
         raise ValueError(f"{job.name}: found no kidney, no label map written")
     if job.preview:
@@ -155,27 +158,6 @@ def predict_case(models: Any, job: Job, ct: Volume, arguments: Arguments) -> str
     write_volume(job.labels, prediction.labels)
     kidneys = ", ".join(k.side + (" (incomplete)" if k.incomplete else "") for k in prediction.kidneys)
     return f"{kidneys} -> {job.labels}"
-
-
-def _tidied(prediction: Any, ct: Volume, rules: tuple[str, ...]) -> Any:
-    """The prediction after the rules of `imaging.policy` with these names."""
-    from kidseg_jax.imaging.policy import NOTHING, apply, split_sides
-    from kidseg_jax.imaging.volume import canonical, on_grid_of
-
-    policy = replace(NOTHING, **dict.fromkeys(rules, True))
-    turned = canonical(ct)
-    boxes = [tuple(slice(a, b) for a, b in zip(k.lo, k.hi, strict=True)) for k in prediction.kidneys]
-    maps = [np.zeros(turned.array.shape, np.uint8) for _ in boxes]
-    for whole, box, kidney in zip(maps, boxes, prediction.kidneys, strict=True):
-        whole[box] = apply(kidney.labels, turned.spacing_mm, policy)
-    if len(maps) == 2:
-        maps = [*split_sides(maps[0], maps[1], turned.spacing_mm, policy)]
-    merged = np.max(maps, axis=0) if maps else np.zeros(turned.array.shape, np.uint8)
-    kidneys = tuple(
-        replace(kidney, labels=whole[box])
-        for kidney, whole, box in zip(prediction.kidneys, maps, boxes, strict=True)
-    )
-    return replace(prediction, labels=on_grid_of(merged, ct), kidneys=kidneys)
 
 
 def _rows(

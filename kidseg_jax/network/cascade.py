@@ -64,14 +64,19 @@ class Prediction:
 
 
 def predict(
-    models: Models, ct: Volume, threads: int | None = None, laps_s: dict[str, float] | None = None
+    models: Models,
+    ct: Volume,
+    threads: int | None = None,
+    laps_s: dict[str, float] | None = None,
+    largest_only: bool = True,
 ) -> Prediction:
     """Labels of the five structures for a CT in HU (z, y, x), on exactly its grid.
 
     threads: for the C++ kernels, None takes every core. laps_s, if given, is filled with the seconds of each
     part: upload (the CT in order and on the coarse grid), coarse, boxes, crop, fine and export. A kidney that
-    touches a face of its ROI gets a larger one, at most twice. Raises ValueError where the CT holds NaN or
-    the device's memory is too small.
+    touches a face of its ROI gets a larger one, at most twice. largest_only: of each side, keep the largest
+    piece of parenchyma with RCC alone. Raises ValueError where the CT holds NaN or the device's memory is too
+    small.
     Source: Kim et al. 2020, Methods: a first 3-D U-Net finds the kidney's box, a second segments inside it.
     """
     threads = threads or os.cpu_count() or 1
@@ -86,7 +91,7 @@ def predict(
         logits = _logits(models.fine_net, N_CLASSES, models.fine)(images)
         whole = [_whole(models, turned, roi, s, threads) for (_, roi), s in zip(rois, logits, strict=True)]
         lap("fine")
-        each = partial(_paste, turned, threads=max(1, threads // len(rois)))
+        each = partial(_paste, turned, threads=max(1, threads // len(rois)), largest_only=largest_only)
         with ThreadPoolExecutor(min(threads, len(rois))) as pool:
             found = list(pool.map(each, [side for side, _ in rois], *zip(*whole, strict=True)))
     labels = pasted([(kidney.lo, kidney.labels) for kidney in found], ct)
@@ -192,10 +197,12 @@ def _whole(models: Models, ct: Volume, roi: Roi, scores: np.ndarray, threads: in
     return roi, scores
 
 
-def _paste(ct: Volume, side: Side, roi: Roi, scores: np.ndarray, threads: int) -> FoundKidney:
+def _paste(
+    ct: Volume, side: Side, roi: Roi, scores: np.ndarray, threads: int, largest_only: bool = True
+) -> FoundKidney:
     """One kidney's logits (z, y, x, c) on its ROI, as labels in the box of the CT that they fill."""
     shape: Any = ct.array.shape
-    scores, winners = _one_kidney(scores)
+    scores, winners = _winners(scores, largest_only)
     seen = kernels.bounding_box(winners)
     part, inside = roi, scores
     if seen is not None:  # beyond a voxel around it, only background is interpolated
@@ -217,15 +224,15 @@ def _paste(ct: Volume, side: Side, roi: Roi, scores: np.ndarray, threads: int) -
     return FoundKidney(side, lo, hi, labels, incomplete)
 
 
-def _one_kidney(scores: np.ndarray) -> tuple[np.ndarray, Labels]:
-    """Scores in which only the largest kidney (parenchyma with its RCC) wins, and what wins where.
+def _winners(scores: np.ndarray, largest_only: bool) -> tuple[np.ndarray, Labels]:
+    """Scores in which, if asked for, only the largest kidney (parenchyma with its RCC) wins, and what wins.
 
     Pieces of kidney that do not touch have a voxel between them, so none shares the cells of another.
     """
     winners = scores.argmax(-1).astype(np.uint8)
     kidney = winners >= PARENCHYMA
     others = kidney & ~kernels.keep_largest(kidney)
-    if others.any():
+    if largest_only and others.any():
         scores = scores.copy()
         scores[others, PARENCHYMA:] = NEVER
         winners[others] = scores[others].argmax(-1)
