@@ -67,7 +67,7 @@ def main() -> None:
                     for s in STRUCTURES:
                         truth, predicted = pair.truth == s.label, pair.predicted == s.label
                         if truth.any():
-                            values.setdefault(s.name, []).append(100 * dice(truth, predicted))
+                            values.setdefault(s.name, []).append(100 * (dice(truth, predicted) or 0.0))
                         elif s.label == RCC:
                             values.setdefault("false", []).append(np.count_nonzero(predicted) * voxel_ml)
     report(found, " ".join(run.name for run in given.runs), given.stage)

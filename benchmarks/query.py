@@ -132,7 +132,7 @@ class Phantoms:
             predicted = self.views(model, case)[0].argmax(-1)
             truth = self.inner(self.samples[case].labels, MARGIN)
             pairs = [(truth == s.label, predicted == s.label) for s in STRUCTURES]
-            kidneys.append(np.mean([dice(own, found) for own, found in pairs if own.any()]))
+            kidneys.append(np.mean([dice(own, found) or 0.0 for own, found in pairs if own.any()]))
         return float(np.mean(kidneys))
 
     def inner(self, array: np.ndarray, less: int) -> np.ndarray:
@@ -156,7 +156,7 @@ def main() -> None:
     settings = (until, given.rounds, given.steps, given.batch)
     for seed in range(given.seeds):
         done = {r[:6] for r in rows}
-        todo = [s for s in query.STRATEGIES if (seed, s, *settings) not in done]
+        todo: list[query.Strategy] = [s for s in query.STRATEGIES if (seed, s, *settings) not in done]
         if not todo:
             continue
         phantoms = Phantoms(seed, given.steps)

@@ -8,6 +8,7 @@ KIDSEG_KILLS sets the number of kills (default 4), KIDSEG_KILL_SEED the draw.
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -121,6 +122,33 @@ def test_a_full_disk_ends_a_run_in_one_line_and_it_goes_on_when_there_is_room(un
     ended = run(out, 0)
     assert ended.returncode == 0, ended.stderr
     require_same(tmp_path / "run", expected)
+
+
+def test_a_finished_stage_whose_files_are_lost_or_torn_is_made_again_bit_for_bit(undisturbed, tmp_path):
+    arguments, _, expected = undisturbed
+    whole, out = Path(arguments[-2]).parent / "whole", tmp_path / "run"
+    shutil.copytree(whole, out)
+    shutil.rmtree(out / "stage_2")
+    gone, cut = sorted((out / "stage_1" / "corrected").iterdir())[:2]
+    gone.unlink()
+    os.truncate(cut, cut.stat().st_size // 2)
+    ledger = (out / "ledger.jsonl").read_bytes()
+    models = out / "stage_1" / "models.safetensors"
+    whole_models = models.read_bytes()
+    for torn in (False, True):
+        if torn:
+            shutil.rmtree(out / "stage_2")
+            os.truncate(models, len(whole_models) // 2)
+        ended = run([*arguments, str(out)], 0)
+        assert ended.returncode == 0, ended.stderr
+        named = ended.stderr.splitlines()
+        if torn:
+            assert any(str(models) in line and "training stage 1 again" in line for line in named)
+        else:
+            for path in (gone, cut):
+                assert any(path.name in line and "correcting" in line for line in named)
+        require_same(out, expected)
+        assert (out / "ledger.jsonl").read_bytes() == ledger
 
 
 def test_a_torn_checkpoint_is_named_and_the_one_before_it_is_used(tmp_path, capsys):

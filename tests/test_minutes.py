@@ -105,12 +105,12 @@ def test_a_clock_that_was_forgotten_is_no_time_of_zero(ledger):
 
 
 def test_a_persons_own_time_of_a_case_replaces_what_the_server_saw_of_it(ledger):
-    times = {"case": "case_1", "origin": "cnn_corrected", "stage": 1, "annotator": "A"}
-    append(ledger, [TimeEvent(**times, source="server", active_s=s) for s in (1000.0, 200.0)])
+    seen = TimeEvent("case_1", "cnn_corrected", 1, "A", source="server", active_s=1000.0)
+    append(ledger, [seen, replace(seen, active_s=200.0)])
     (work,) = work_in(read_ledger(ledger))["cnn_corrected"]
     assert work.total_s == 1200.0
-    append(ledger, [TimeEvent(**times, source="clock", active_s=700.0)])
-    append(ledger, [TimeEvent(**times | {"case": "case_2"}, source="server", active_s=50.0)])
+    append(ledger, [replace(seen, source="clock", active_s=700.0)])
+    append(ledger, [replace(seen, case="case_2", active_s=50.0)])
     first, second = work_in(read_ledger(ledger))["cnn_corrected"]
     assert (first.total_s, second.total_s) == (700.0, 50.0)
 

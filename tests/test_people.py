@@ -6,6 +6,7 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -180,7 +181,7 @@ def test_the_same_command_with_other_settings_is_refused(run, cohort, capsys):
 
 
 def test_the_expected_minutes_are_those_that_known_cases_took(run, cohort):
-    cases = {case.name: case for case in load_cohort(cohort)}
+    cases: dict[str, Any] = {case.name: case for case in load_cohort(cohort)}
     works = read_list(run / "stage_1" / "to_correct").cases
     config = settings_of(run)["config"]
     models = load_models(run)

@@ -1,6 +1,7 @@
 """Views of one region: on the same voxels, from the places that they name."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from kidseg_jax.network.cascade import _logits
 from kidseg_jax.network.unet import make_unet
 
 NET = replace(Config().fine, features=(4, 8), patch=(16, 12, 20))
+NO_PARAMS: Any = {}
 SHAPE = tuple(n + 2 * views.MARGIN for n in NET.patch)
 HU = np.random.default_rng(0).integers(-100, 300, SHAPE).astype(np.int16)
 
@@ -20,7 +22,7 @@ def test_what_sees_voxel_by_voxel_sees_the_same_from_everywhere(monkeypatch):
     monkeypatch.setattr(views, "_jitted", lambda net: lambda params, hu: hu[..., None].astype(np.float32))
     m = 2 * views.MARGIN
     expected = HU[m:-m, m:-m, m:-m, None]
-    for view in views.views_of(NET, {}, HU):
+    for view in views.views_of(NET, NO_PARAMS, HU):
         assert np.array_equal(view, expected)
 
 
@@ -37,4 +39,4 @@ def test_a_network_sees_the_middle_patch_first_and_answers_differently_from_else
 
 def test_another_region_is_refused():
     with pytest.raises(ValueError, match=r"need a region of \(20, 16, 24\) voxels, got \(16, 12, 20\)"):
-        views.views_of(NET, {}, np.zeros(NET.patch, np.int16))
+        views.views_of(NET, NO_PARAMS, np.zeros(NET.patch, np.int16))

@@ -1,5 +1,6 @@
 """The loop over stages: the one place that knows the order of things, and that reads and writes the run."""
 
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,10 +10,9 @@ import numpy as np
 
 from kidseg_jax.config import AnnotatorConfig, Config
 from kidseg_jax.imaging.cohort import Case, Kidney, kidneys_of, load_cohort
-from kidseg_jax.imaging.volume import canonical
-from kidseg_jax.labelling.correction import correct, manual_seconds
-from kidseg_jax.labelling.events import LabelEvent, content_hash
+from kidseg_jax.imaging.volume import Volume, canonical
 from kidseg_jax.labelling.ledger import append
+from kidseg_jax.network import checkpoint
 from kidseg_jax.network.cascade import Models, load_models, predict, save_models
 from kidseg_jax.network.runtime import describe_device, keep_compiled, limit_memory
 from kidseg_jax.staging.learning import Evidence, StageState, run_stage
@@ -20,12 +20,11 @@ from kidseg_jax.staging.lines import hand_lines
 from kidseg_jax.staging.plan import Plan, make_plan, stage_sizes
 from kidseg_jax.staging.progress import Reporter, TrainingWatch
 from kidseg_jax.staging.rundir import RunDirectory, StageDirectory, write_json
-from kidseg_jax.staging.study import KidneyPair, labelled, merged, pair_kidneys, teach
+from kidseg_jax.staging.simulated import correct_kidney, surfaces_of
+from kidseg_jax.staging.study import labelled, merged, pair_kidneys, teach
 
 if TYPE_CHECKING:
     from kidseg_jax.staging.people import People
-
-ANNOTATOR = "simulated annotator"
 
 
 class Loop:
@@ -58,7 +57,7 @@ class Loop:
                 lines = hand_lines(case, self.kidneys[name], labels, self.hand)
                 append(self.run.ledger, lines, once=True)
             else:
-                labels = self.run.stage(index - 1).read_labels("corrected", name)
+                labels = self.corrected(index - 1, name)
             evidence = evidence.and_also(teach(case, labels, self.config, self.threads))
         return evidence
 
@@ -68,7 +67,10 @@ class Loop:
         directory = self.run.stage(index)
         new = self.evidence(index, reporter)
         if directory.metrics.exists():
-            return StageState(index, state.evidence.and_also(new), load_models(directory.models))
+            try:
+                return StageState(index, state.evidence.and_also(new), load_models(directory.models))
+            except (ValueError, FileNotFoundError) as error:
+                print(f"kidseg_jax: {error}; training stage {index} again", file=sys.stderr)
         began = time.monotonic()
         watch = TrainingWatch(reporter, index, directory.checkpoints)
         state = run_stage(state, new, self.config, watch)
@@ -119,81 +121,53 @@ class Loop:
         self, directory: StageDirectory, models: Models, model: str, reporter: Reporter, index: int
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Predict the next stage's cases, let the simulated annotator correct them, and write it all down."""
-        from kidseg_jax.evaluation.evidence import write_evidence
-
         labelling: list[dict[str, Any]] = []
         surfaces: list[dict[str, Any]] = []
         new = self.plan.new[index] if index < self.n_stages else ()
         for name in reporter.over(new, len(new), f"stage {index}: correct"):
-            case = self.cases[self.index[name]]
-            prediction = predict(models, case.ct, self.threads)
-            directory.write_labels("predictions", name, prediction.labels)
-            corrected, events = [], []
-            ct = canonical(case.ct)
-            for pair in pair_kidneys(case, self.kidneys[name], prediction):
-                labels, records, lines = self.correct(pair, case, model, index)
-                corrected.append((pair.box, labels))
-                labelling += records
-                events += lines
-                surfaces += self.surfaces(pair, labels, case)
-                kidney = pair.kidney.name
-                write_evidence(
-                    directory.path, kidney, "new", ct, pair.box, pair.truth, pair.predicted, labels
-                )
-            directory.write_labels("corrected", name, merged(case, corrected))
-            append(self.run.ledger, events, once=True)
+            records, measured = self.label(directory, models, model, name, index)
+            labelling += records
+            surfaces += measured
         return labelling, surfaces
 
-    def correct(
-        self, pair: KidneyPair, case: Case, model: str, index: int
-    ) -> tuple[np.ndarray, list[dict[str, Any]], list[LabelEvent]]:
-        """One kidney's corrected labels, with a record and a ledger line for each of its structures."""
-        kidney = pair.kidney
-        rng = np.random.default_rng([self.config.seed, self.index[case.name], kidney.side == "left"])
-        spacing_mm = canonical(case.ct).spacing_mm
-        done = correct(pair.truth, pair.predicted, spacing_mm, self.config.annotator, rng)
-        by_hand = manual_seconds(pair.truth, spacing_mm, self.config.annotator)
-        records, events = [], []
-        for structure, seconds in done.seconds.items():
-            changed: dict[str, Any] = {
-                "voxels_added": done.voxels_added[structure],
-                "voxels_removed": done.voxels_removed[structure],
-            }
-            times = {
-                "manual_seconds": by_hand.get(structure),
-                "corrected_seconds": seconds,
-                "simulated": True,
-            }
-            records.append({**pair.name, "structure": structure, **times, **changed})
-            events.append(
-                LabelEvent(
-                    case=case.name,
-                    structure=structure,
-                    origin="cnn_corrected",
-                    stage=index,
-                    label=content_hash(done.labels),
-                    annotator=ANNOTATOR,
-                    tool="kidseg_jax",
-                    simulated=True,
-                    patient=kidney.patient,
-                    kidney=kidney.side,
-                    parent=content_hash(pair.predicted),
-                    model=model,
-                    image=content_hash(case.ct.array),
-                    active_s=seconds,
-                    **changed,
-                )
-            )
-        return done.labels, records, events
+    def label(
+        self, directory: StageDirectory, models: Models, model: str, name: str, index: int
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """One case predicted and corrected, a function of the models; its files are written."""
+        from kidseg_jax.evaluation.evidence import write_evidence
 
-    def surfaces(self, pair: KidneyPair, corrected: np.ndarray, case: Case) -> list[dict[str, Any]]:
-        """Surface RMS of one kidney's manual, CNN and CNN-corrected labels; none without Open3D."""
+        labelling: list[dict[str, Any]] = []
+        surfaces: list[dict[str, Any]] = []
+        case = self.cases[self.index[name]]
+        prediction = predict(models, case.ct, self.threads)
+        directory.write_labels("predictions", name, prediction.labels)
+        corrected, events = [], []
+        ct = canonical(case.ct)
+        for pair in pair_kidneys(case, self.kidneys[name], prediction):
+            kidney = pair.kidney
+            rng = np.random.default_rng([self.config.seed, self.index[name], kidney.side == "left"])
+            labels, records, lines = correct_kidney(pair, case, self.config.annotator, rng, model, index)
+            corrected.append((pair.box, labels))
+            labelling += records
+            events += lines
+            surfaces += surfaces_of(pair, labels, case)
+            write_evidence(
+                directory.path, kidney.name, "new", ct, pair.box, pair.truth, pair.predicted, labels
+            )
+        directory.write_labels("corrected", name, merged(case, corrected))
+        append(self.run.ledger, events, once=True)
+        return labelling, surfaces
+
+    def corrected(self, index: int, name: str) -> Volume:
+        """The corrected labels of a case of stage `index`; where its file is lost or broken, made again."""
+        directory = self.run.stage(index)
         try:
-            from kidseg_jax.evaluation.meshes import compare_kidney
-        except ImportError:
-            return []
-        found = compare_kidney(pair.truth, pair.predicted, corrected, canonical(case.ct).spacing_mm)
-        return [{**pair.name, **record} for record in found]
+            return directory.read_labels("corrected", name)
+        except (ValueError, OSError) as error:
+            print(f"kidseg_jax: stage {index}: {error}; correcting {name} again", file=sys.stderr)
+        models, model = load_models(directory.models), checkpoint.about(directory.models)["sha256"]
+        self.label(directory, models, model, name, index)
+        return directory.read_labels("corrected", name)
 
 
 def names_of(cases: Sequence[Case]) -> tuple[str, ...]:

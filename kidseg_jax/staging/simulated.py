@@ -1,0 +1,73 @@
+"""What the simulated annotator makes of one kidney: labels, records, ledger lines, surfaces."""
+
+from typing import Any
+
+import numpy as np
+
+from kidseg_jax.config import AnnotatorConfig
+from kidseg_jax.imaging.cohort import Case
+from kidseg_jax.imaging.volume import canonical
+from kidseg_jax.labelling.correction import correct, manual_seconds
+from kidseg_jax.labelling.events import LabelEvent, content_hash
+from kidseg_jax.staging.lines import cnn_lines
+from kidseg_jax.staging.study import KidneyPair
+
+ANNOTATOR = "simulated annotator"
+
+
+def correct_kidney(
+    pair: KidneyPair,
+    case: Case,
+    annotator: AnnotatorConfig,
+    rng: np.random.Generator,
+    model: str,
+    index: int,
+) -> tuple[np.ndarray, list[dict[str, Any]], list[LabelEvent]]:
+    """One kidney's corrected labels, with a record and a ledger line for each of its structures."""
+    kidney = pair.kidney
+    spacing_mm = canonical(case.ct).spacing_mm
+    done = correct(pair.truth, pair.predicted, spacing_mm, annotator, rng)
+    by_hand = manual_seconds(pair.truth, spacing_mm, annotator)
+    image = content_hash(case.ct.array)
+    records, events = [], cnn_lines(case, kidney.side, pair.predicted, model, index, image)
+    for structure, seconds in done.seconds.items():
+        changed: dict[str, Any] = {
+            "voxels_added": done.voxels_added[structure],
+            "voxels_removed": done.voxels_removed[structure],
+        }
+        times = {
+            "manual_seconds": by_hand.get(structure),
+            "corrected_seconds": seconds,
+            "simulated": True,
+        }
+        records.append({**pair.name, "structure": structure, **times, **changed})
+        events.append(
+            LabelEvent(
+                case=case.name,
+                structure=structure,
+                origin="cnn_corrected",
+                stage=index,
+                label=content_hash(done.labels),
+                annotator=ANNOTATOR,
+                tool="kidseg_jax",
+                simulated=True,
+                patient=kidney.patient,
+                kidney=kidney.side,
+                parent=content_hash(pair.predicted),
+                model=model,
+                image=image,
+                active_s=seconds,
+                **changed,
+            )
+        )
+    return done.labels, records, events
+
+
+def surfaces_of(pair: KidneyPair, corrected: np.ndarray, case: Case) -> list[dict[str, Any]]:
+    """Surface RMS of one kidney's manual, CNN and CNN-corrected labels; none without Open3D."""
+    try:
+        from kidseg_jax.evaluation.meshes import compare_kidney
+    except ImportError:
+        return []
+    found = compare_kidney(pair.truth, pair.predicted, corrected, canonical(case.ct).spacing_mm)
+    return [{**pair.name, **record} for record in found]
