@@ -25,6 +25,7 @@ from kidseg_jax.labelling.corrected import versions
 from kidseg_jax.labelling.events import LabelEvent, TimeEvent, content_hash
 from kidseg_jax.labelling.human import accepted_in, check_corrected
 from kidseg_jax.labelling.ledger import read_ledger
+from kidseg_jax.labelling.query import DEFAULT
 from kidseg_jax.labelling.rest.presence import Presence
 from kidseg_jax.labelling.rest.store import has_checksum
 from kidseg_jax.labelling.server import make_app
@@ -64,6 +65,7 @@ def test_info_says_what_the_extension_groups_by(client):
     assert info["models"]["kidseg"]["type"] == "segmentation"
     assert info["models"]["kidseg"]["labels"]["rcc"] == 5
     assert set(info["strategies"]) == {"listed", "random", "effort"}
+    assert next(iter(info["strategies"])) == DEFAULT  # the extension begins with the first
     assert info["datastore"] == {"total": 3, "completed": 0, "label_tags": {"final": 0, "original": 2}}
     assert {"name", "description", "version", "trainers", "scoring", "train_stats"} <= info.keys()
 

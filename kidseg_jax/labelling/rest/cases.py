@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from kidseg_jax.imaging.volume import Volume
-from kidseg_jax.labelling.query import STRATEGIES, Strategy, order
+from kidseg_jax.labelling.query import DEFAULT, STRATEGIES, Strategy, order
 from kidseg_jax.labelling.rest import wire
 from kidseg_jax.labelling.rest.archive import stats
 from kidseg_jax.labelling.rest.state import LABELS, MODEL, Server, answers
@@ -25,7 +25,7 @@ from kidseg_jax.labelling.rest.study import Study, ending_of
 @answers
 async def info(server: Server, request: Request) -> Response:
     study = await anyio.to_thread.run_sync(lambda: server.study)
-    offered = [s for s in STRATEGIES if _can_order(study, s)]
+    offered = sorted((s for s in STRATEGIES if _can_order(study, s)), key=lambda s: s != DEFAULT)
     counts = await anyio.to_thread.run_sync(stats, study)
     return JSONResponse(
         {
@@ -43,7 +43,10 @@ async def info(server: Server, request: Request) -> Response:
                 }
             },
             "trainers": {MODEL: {"description": "The next stage, on all corrected labels", "config": {}}},
-            "strategies": {s: {"description": f"Next case by {s}", "config": {}} for s in offered},
+            "strategies": {
+                s: {"description": f"Next case by {s}" + " (default)" * (s == DEFAULT), "config": {}}
+                for s in offered
+            },
             "scoring": {},
             "train_stats": {},
             "datastore": counts,
