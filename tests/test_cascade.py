@@ -90,6 +90,18 @@ def test_a_kidney_at_the_rim_of_the_ct_is_incomplete(oracle, models, case):
     assert cascade._paste(canonical(case.ct), "right", roi, scores, 1).incomplete
 
 
+def test_the_largest_kidney_alone_is_kept_unless_all_is_asked_for(case):
+    scores = np.zeros((*FINE.patch, N_CLASSES), np.float32)
+    z, y, x = (n // 4 for n in FINE.patch)
+    scores[..., 0] = 0.5
+    scores[z : 3 * z, y : 3 * y, x : 2 * x, 4] = 1
+    scores[z : 3 * z, y : 3 * y, 3 * x : -2, 5] = 1  # a mass, away from the kidney
+    roi = cascade.fine_roi(FINE, (75.0, 150.0, 150.0), "right")
+    tidy, raw = (cascade._paste(canonical(case.ct), "right", roi, scores, 1, only) for only in (True, False))
+    assert not (tidy.labels == 5).any() and (raw.labels == 5).any()
+    assert np.count_nonzero(tidy.labels == 4) == np.count_nonzero(raw.labels == 4) > 0
+
+
 def test_no_kidney_is_an_empty_prediction(models):
     air = Volume(np.full((20, 30, 30), -1000, np.int16), Geometry((20, 30, 30), (4.0, 4.0, 4.0)))
     biased = models._replace(coarse=make_unet(COARSE, N_COARSE, 1)[1])
