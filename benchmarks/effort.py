@@ -52,7 +52,7 @@ def main() -> None:
             for name in sorted(seconds):
                 case = phantom(config, name)
                 seen = look(models, case.ct, config.annotator)
-                score = expected(seen, predict(models, case.ct), False, by, config.annotator)
+                score = expected(seen, predict(models, case.ct), False, by)
                 found.append((seconds[name], score.effort_s, score.entropy, score.disagreement))
             took, effort, entropy, doubt = np.array(found, float).T
             row = {"run": run.name, "stage": stage.stage, "cases": len(took), "pace": by.pace}

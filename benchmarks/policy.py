@@ -3,9 +3,10 @@
     python benchmarks/policy.py RUN... [--stage K]
 
 Predicts the held-out cases of a stage (the last by default) again, with no rule, and prints the mean DSC of
-each structure over the kidneys of all runs that have it, for every variant of `imaging.policy.VARIANTS`, and
-for trees that must come within 3 mm of their kidney instead of 20. Structures that a kidney has not: the mean
-volume of RCC that is predicted there. Rows go to benchmarks/results/policy.csv.
+each structure over the kidneys of all runs that have it, for every variant of `imaging.policy.VARIANTS`, for
+trees that must come within 3 mm of their kidney instead of 20, and for what `predict` gives by default: the
+largest kidney chosen before the scores are interpolated. Structures that a kidney has not: the mean volume of
+RCC that is predicted there. Rows go to benchmarks/results/policy.csv.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from kidseg_jax.network.tidy import tidied
 from kidseg_jax.staging.resume import settings_of
 from kidseg_jax.staging.study import pair_kidneys
 
+AS_PREDICTED = "as predicted by default"
 TRIED = {
     **VARIANTS,
     "largest_kidney and vessels_touch at 3 mm": replace(DEFAULT, vessels_touch=True, gap_mm=3.0),
@@ -52,7 +54,7 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--stage", type=int)
     given = parser.parse_args()
-    found: dict[str, dict[str, list[float]]] = {variant: {} for variant in TRIED}
+    found: dict[str, dict[str, list[float]]] = {variant: {} for variant in (*TRIED, AS_PREDICTED)}
     for run in given.runs:
         stages = [s for s in read_run(run).stages if given.stage in (None, s.stage)]
         if not stages:
@@ -61,8 +63,9 @@ def main() -> None:
         for case in held_out(run, {record["case"] for record in stages[-1].test}):
             raw = predict(models, case.ct, largest_only=False)
             voxel_ml = float(np.prod(canonical(case.ct).spacing_mm)) / 1000
-            for variant, policy in TRIED.items():
-                for pair in pair_kidneys(case, kidneys_of(case), tidied(raw, case.ct, policy)):
+            made = {variant: tidied(raw, case.ct, policy) for variant, policy in TRIED.items()}
+            for variant, prediction in {**made, AS_PREDICTED: predict(models, case.ct)}.items():
+                for pair in pair_kidneys(case, kidneys_of(case), prediction):
                     values = found[variant]
                     for s in STRUCTURES:
                         truth, predicted = pair.truth == s.label, pair.predicted == s.label

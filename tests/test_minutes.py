@@ -8,7 +8,7 @@ import pytest
 from kidseg_jax.__main__ import main
 from kidseg_jax.imaging.volume import Geometry, Volume
 from kidseg_jax.labelling import clock
-from kidseg_jax.labelling.events import ClockEvent, LabelEvent, TimeEvent
+from kidseg_jax.labelling.events import ApprovalEvent, ClockEvent, LabelEvent, TimeEvent
 from kidseg_jax.labelling.ledger import append, read_ledger
 from kidseg_jax.labelling.minutes import rows, table, work_in
 from kidseg_jax.labelling.worklist import write_list, write_to_correct
@@ -197,11 +197,13 @@ def test_label_and_ledger_at_the_command_line(ledger, capsys):
     assert [event.stage for event in read_ledger(ledger).events(TimeEvent)] == [1]
     assert main(["label", "stop", "case_1", "--structure", "vein", *run]) == 2
     assert "no clock of A runs" in capsys.readouterr().err
-    append(ledger, [manual(1, "artery", 1200.0), corrected(2, "artery", 600.0)])
+    append(ledger, [manual(1, "artery", 1200.0, approver="C"), corrected(2, "artery", 600.0)])
+    append(ledger, [ApprovalEvent("case_2", 1, "sha256:0", "C")])
     head = read_ledger(ledger).head
     assert main(["ledger", str(ledger.parent), "--expect", head]) == 0
     said = capsys.readouterr().out
-    assert "50 %" in said and "4 lines, every hash holds" in said and head in said
+    assert "50 %" in said and "5 lines, every hash holds" in said and head in said
+    assert "stage 0: 1 cases approved by C\nstage 1: 1 cases approved by C" in said
     assert "stage 1: 1 structures cnn_corrected by A with slicer" in said
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tyro
 
-from kidseg_jax.labelling.events import LabelEvent
+from kidseg_jax.labelling.events import ApprovalEvent, LabelEvent
 from kidseg_jax.labelling.ledger import Chain, read_ledger
 from kidseg_jax.labelling.minutes import table
 
@@ -49,12 +49,17 @@ def ledger_of(run: Path) -> Path:
 
 
 def _who(chain: Chain) -> str:
-    """One line for each stage, origin and annotator, with the number of labels."""
+    """One line for each stage, origin and annotator with the number of labels, and for each approver."""
     counts = Counter(
         (event.stage, event.origin, event.annotator, event.tool, event.simulated)
         for event in chain.events(LabelEvent)
     )
-    return "\n".join(
+    lines = [
         f"stage {stage}: {n} structures {origin} by {annotator} with {tool}" + " (simulated)" * simulated
         for (stage, origin, annotator, tool, simulated), n in sorted(counts.items())
-    )
+    ]
+    approved = {(e.stage, e.approver, e.case) for e in chain.events(ApprovalEvent)}
+    approved |= {(e.stage, e.approver, e.case) for e in chain.events(LabelEvent) if e.approver}
+    cases = Counter((stage, approver) for stage, approver, _ in approved)
+    lines += [f"stage {stage}: {n} cases approved by {who}" for (stage, who), n in sorted(cases.items())]
+    return "\n".join(lines)

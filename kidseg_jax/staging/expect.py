@@ -22,7 +22,7 @@ class Yardstick:
     """What cases with a known truth say of the work.
 
     pace: seconds to correct a prediction, for each second that its views differ by; by_hand_s: seconds to
-    label a case from nothing.
+    label a kidney from nothing.
     """
 
     pace: float
@@ -57,27 +57,21 @@ def yardstick(
         effort_s = look(models, case.ct, config, threads).effort_s
         spacing_mm = canonical(case.ct).spacing_mm
         pairs = list(pair_kidneys(case, kidneys, predict(models, case.ct, threads)))
-        by_hand_s.append(sum(sum(manual_seconds(p.truth, spacing_mm, config).values()) for p in pairs))
+        by_hand_s += [sum(manual_seconds(p.truth, spacing_mm, config).values()) for p in pairs]
         if effort_s is not None:
             expected_s += effort_s
             needed_s += sum(query.expected_effort_s(p.predicted, p.truth, spacing_mm, config) for p in pairs)
     return Yardstick(needed_s / expected_s if expected_s else 1.0, float(np.mean(by_hand_s)))
 
 
-def expected(
-    score: query.Score, prediction: Prediction, blind: bool, by: Yardstick, config: AnnotatorConfig
-) -> query.Score:
+def expected(score: query.Score, prediction: Prediction, blind: bool, by: Yardstick) -> query.Score:
     """What is known of a case with this prediction: the look at it, its effort in the time it would take.
 
-    A blind case takes the time to draw what was predicted; one without a prediction takes the time of a case
-    from nothing, and is as doubtful as can be.
+    A blind case takes the time of its kidneys from nothing; one without a prediction that of two, and is as
+    doubtful as can be.
     """
     structures = structures_in(prediction.labels.array)
     if not structures or score.effort_s is None:
-        return query.Score(by.by_hand_s, float(np.log2(N_CLASSES)), 1.0, structures)
-    effort_s = by.pace * score.effort_s
-    if blind:
-        spacing_mm = canonical(prediction.labels).spacing_mm
-        by_hand = [manual_seconds(kidney.labels, spacing_mm, config) for kidney in prediction.kidneys]
-        effort_s = sum(sum(seconds.values()) for seconds in by_hand)
+        return query.Score(2 * by.by_hand_s, float(np.log2(N_CLASSES)), 1.0, structures)
+    effort_s = len(prediction.kidneys) * by.by_hand_s if blind else by.pace * score.effort_s
     return replace(score, effort_s=effort_s, structures=structures)

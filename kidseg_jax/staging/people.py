@@ -152,7 +152,7 @@ class PeopleLoop(Loop):
                     labels,
                     ct_path=self.image_path(name),
                     blind=name in blind,
-                    score=expected(seen, prediction, name in blind, by, annotator),
+                    score=expected(seen, prediction, name in blind, by),
                 )
             )
             append(self.run.ledger, cnn_lines(case, None, labels.array, model, index), once=True)
