@@ -21,6 +21,7 @@ import numpy as np
 from rows import about, append_rows
 
 from kidseg_jax.network.conv3d import Form, conv3d
+from kidseg_jax.network.runtime import keep_freed_memory
 
 SHAPES = [
     ((56, 40, 48), 1, 8),
@@ -113,6 +114,7 @@ def main() -> None:
         "--shapes", type=int, nargs="*", help="which of the shapes, by number; all by default"
     )
     arguments = parser.parse_args()
+    keep_freed_memory()  # as the commands do, for every form alike
     chosen = SHAPES if arguments.shapes is None else [SHAPES[i] for i in arguments.shapes]
     print("     shape channels direction    form       ms  GFLOP/s  x lax    error")
     measured = []

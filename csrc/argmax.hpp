@@ -70,6 +70,18 @@ private:
 };
 #endif
 
+inline void winners_of_row(const Scores& in, Index z, Index y, std::uint8_t* to) {
+    const float* v = in.row(z, y);
+    const auto classes = static_cast<std::size_t>(in.classes);
+    Index x = 0;
+#if defined(__SSE2__)
+    const EightLanes lanes(classes);
+    if (classes <= 8 && in.rows_are_packed())
+        for (; x * in.classes + 8 <= in.shape[2] * in.classes; ++x, v += in.classes) *to++ = lanes.winner(v, v, 1.0f, 0.0f);
+#endif
+    for (; x < in.shape[2]; ++x, v += in.stride[2]) *to++ = winner(classes, [&](std::size_t c) { return v[static_cast<Index>(c) * in.class_stride]; });
+}
+
 // Neighbouring output voxels of a row that lie between the same two source voxels, or on one.
 struct Cell {
     std::size_t source, begin, end;
@@ -187,12 +199,7 @@ inline void argmax_resample(const Scores& in, const Taps3& taps, std::uint8_t* o
     std::vector<std::uint8_t> winners(depth * static_cast<std::size_t>(in.shape[1] * in.shape[2]));
     for_each_task(depth, threads, [&](std::size_t z) {
         std::uint8_t* to = winners.data() + z * winners.size() / depth;
-        for (Index y = 0; y < in.shape[1]; ++y)
-            for (Index x = 0; x < in.shape[2]; ++x) {
-                const float* v = in.row(static_cast<Index>(z), y) + x * in.stride[2];
-                *to++ = detail::winner(static_cast<std::size_t>(in.classes),
-                                       [&](std::size_t c) { return v[static_cast<Index>(c) * in.class_stride]; });
-            }
+        for (Index y = 0; y < in.shape[1]; ++y, to += in.shape[2]) detail::winners_of_row(in, static_cast<Index>(z), y, to);
     });
     for_each_task(taps[0].size(), threads, [&](std::size_t z) {
         detail::BlendedRow row(in, winners);

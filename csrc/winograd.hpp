@@ -141,6 +141,9 @@ void through_slices(const Shape& s, Index first, Index last, Fill&& fill, Visit&
     }
 }
 
+// Tasks of one loop over n slices; each takes two slices more than its own.
+[[nodiscard]] inline Index slice_tasks(Index n) { return std::min(n, std::max(n / 16, std::clamp<Index>(n / 4, 4, 8))); }
+
 // Weights of one block (point, tap z, channel of all inputs, lane).
 inline void pack_points(const std::vector<Input>& inputs, Index channels, Index c_out, const Block& block, bool adjoint,
                         const WinogradInner& inner, float* to) {
@@ -181,7 +184,7 @@ inline void winograd_forward(const std::vector<Input>& inputs, const Shape& s, f
         const Block& block = blocks[static_cast<std::size_t>(i)];
         pack_points(inputs, channels, c_out, block, adjoint, inner, weights_of(block));
     });
-    const Index n = s.slices(), tasks = std::min<Index>(n, std::max<Index>(8, n / 16)), tiles = TileRing::tiles(s);
+    const Index n = s.slices(), tasks = slice_tasks(n), tiles = TileRing::tiles(s);
     parallel(tasks, [&](Index task) {
         TileRing ring(s, channels, inner);
         std::vector<float> sums(static_cast<std::size_t>(points * tiles_at_once * inner.wide));
@@ -214,7 +217,7 @@ inline void winograd_kernel_gradient(const float* x, Index c_in, const float* g,
     using namespace detail;
     const WinogradInner inner = winograd_loops(isa);
     const auto blocks = channel_blocks(inner.wide, inner.narrow, c_out);
-    const Index n = s.slices(), size = 3 * c_in * c_out, tasks = std::min<Index>(n, 8);
+    const Index n = s.slices(), size = 3 * c_in * c_out, tasks = slice_tasks(n);
     std::vector<float> sums(static_cast<std::size_t>(tasks * points * size));
     parallel(tasks, [&](Index task) {
         TileRing of_x(s, c_in, inner), of_g(s, c_out, inner);

@@ -229,7 +229,7 @@ def _winners(scores: np.ndarray, largest_only: bool) -> tuple[np.ndarray, Labels
 
     Pieces of kidney that do not touch have a voxel between them, so none shares the cells of another.
     """
-    winners = scores.argmax(-1).astype(np.uint8)
+    winners = kernels.argmax_resample(scores, *map(np.arange, scores.shape[:3]), channels_last=True)
     kidney = winners >= PARENCHYMA
     others = kidney & ~kernels.keep_largest(kidney)
     if largest_only and others.any():
