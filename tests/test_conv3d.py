@@ -46,7 +46,7 @@ def assert_close(ours: list[np.ndarray], expected: list[np.ndarray]):
 
 
 @pytest.mark.parametrize("form", OTHER_FORMS)
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(14))
 def test_forms_agree_with_lax(form: Form, seed: int):
     drawn = draw(seed, n_inputs=1 + seed % 3, large=seed % 4 == 0, whole=seed % 2 == 0)
     assert_close(value_and_gradients(*drawn, form), value_and_gradients(*drawn, "lax"))
