@@ -4,13 +4,17 @@ python benchmarks/kernels.py [--data FOLDER] [--repeats N] [--part labels|surfac
 Real label maps and annotator pairs are read from --data, KIDSEG_DATA or ../shared/data; made ones of the
 same size stand in for absent files. Prints times (median, quartiles), memory at the peak beyond what is
 returned, and each floor with whether it held; all are appended to benchmarks/results/kernels_*.csv with
-load, date, machine and commit. On a busy machine look at the processor time of the one-thread rows.
+load, date, machine and commit. A run counts only on a machine at rest: after each question it says what
+other processes took meanwhile. On a busy machine look at the processor time of the one-thread rows. A host
+that takes back a virtual machine's free memory makes fresh pages twenty times dearer now and then: quartiles
+that lie far apart show it.
 """
 
 import argparse
 import importlib.metadata
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +23,7 @@ import kernel_memory
 import kernel_surfaces
 import rows
 from kernel_floors import verdicts
-from kernel_timing import interleaved
+from kernel_timing import interleaved, seconds_of_others
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # or idle threads of one peer burn the time of the next
 
@@ -44,6 +48,7 @@ def main() -> int:
             continue
         for question in questions(arguments.data):
             question.prepare()
+            start, others = time.perf_counter(), seconds_of_others()
             for task, spent in interleaved(question.tasks, arguments.repeats).items():
                 row = {
                     "question": question.name,
@@ -60,6 +65,8 @@ def main() -> int:
                 print(line(row), flush=True)
                 measured.append(row)
                 tasks.append((question, task))
+            others, elapsed = max(0.0, seconds_of_others() - others), time.perf_counter() - start
+            print(f"other processes took {others:.1f} s of {os.cpu_count()} x {elapsed:.1f} s", flush=True)
     kernel_memory.never_give_back()
     for row, (question, task) in zip(measured, tasks, strict=True):
         extra = kernel_memory.peak_extra_bytes(question.tasks[task])
