@@ -180,10 +180,7 @@ inline void winograd_forward(const std::vector<Input>& inputs, const Shape& s, f
     for (const Input& input : inputs) channels += input.channels;
     std::vector<float> weights(static_cast<std::size_t>(3 * points * channels * c_out));
     const auto weights_of = [&](const Block& block) { return weights.data() + 3 * points * channels * block.first; };
-    parallel(static_cast<Index>(blocks.size()), [&](Index i) {
-        const Block& block = blocks[static_cast<std::size_t>(i)];
-        pack_points(inputs, channels, c_out, block, adjoint, inner, weights_of(block));
-    });
+    for (const Block& block : blocks) pack_points(inputs, channels, c_out, block, adjoint, inner, weights_of(block));
     const Index n = s.slices(), tasks = slice_tasks(n), tiles = TileRing::tiles(s);
     parallel(tasks, [&](Index task) {
         TileRing ring(s, channels, inner);
