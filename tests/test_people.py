@@ -29,6 +29,7 @@ from kidseg_jax.staging import loop
 from kidseg_jax.staging.expect import Yardstick, expected, look, yardstick
 from kidseg_jax.staging.people import people_plan
 from kidseg_jax.staging.resume import from_json, settings_of
+from kidseg_jax.staging.rundir import RunDirectory
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +173,17 @@ def test_resume_takes_the_settings_of_the_run(run, cohort, tmp_path, capsys):
     assert stage.main(["--resume", str(tmp_path)]) == 2
     said = capsys.readouterr().err
     assert "cannot be gone on with" in said and said.count("\n") == 2
+
+
+def test_two_processes_never_work_on_one_run(run, capsys):
+    """As when a client starts the training that someone at a terminal has started already."""
+    before = sorted(run.rglob("*"))
+    with RunDirectory(run).held():
+        assert stage.main(["--resume", str(run)]) == 2
+    said = capsys.readouterr().err
+    assert "another process works on this run" in said and said.count("\n") == 1
+    assert sorted(run.rglob("*")) == before
+    assert stage.main(["--resume", str(run)]) == 3
 
 
 def test_the_same_command_with_other_settings_is_refused(run, cohort, capsys):

@@ -227,15 +227,16 @@ def _paste(
 def _winners(scores: np.ndarray, largest_only: bool) -> tuple[np.ndarray, Labels]:
     """Scores in which, if asked for, only the largest kidney (parenchyma with its RCC) wins, and what wins.
 
-    Pieces of kidney that do not touch have a voxel between them, so none shares the cells of another.
+    Other pieces become background: a tree that is next best there is as false as they are. Pieces of kidney
+    that do not touch have a voxel between them, so none shares the cells of another.
     """
     winners = kernels.argmax_resample(scores, *map(np.arange, scores.shape[:3]), channels_last=True)
     kidney = winners >= PARENCHYMA
     others = kidney & ~kernels.keep_largest(kidney)
     if largest_only and others.any():
         scores = scores.copy()
-        scores[others, PARENCHYMA:] = NEVER
-        winners[others] = scores[others].argmax(-1)
+        scores[others, 1:] = NEVER
+        winners[others] = 0
     return scores, winners
 
 

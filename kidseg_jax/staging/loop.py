@@ -196,7 +196,7 @@ def run_loop(
     run = RunDirectory(out)
     reporter = Reporter()
     began = time.monotonic()
-    with reporter.shown():
+    with run.held(), reporter.shown():
         cases = load_cohort(data, label_map=label_map) if data else None
         if cases is None:
             stage_sizes(n_stages, config.cohort.kidneys)  # refused before the cohort is made

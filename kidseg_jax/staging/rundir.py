@@ -1,10 +1,14 @@
 """A run directory: what stands where, and what must agree before a run goes on."""
 
+import fcntl
 import importlib.metadata
 import importlib.util
 import json
+import os
 import platform
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +32,20 @@ class RunDirectory:
 
     def stage(self, index: int) -> "StageDirectory":
         return StageDirectory(self.path / f"stage_{index}")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps other processes out until the block or this process ends; ValueError while another is in."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        folder = os.open(self.path, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ValueError(f"{self.path}: another process works on this run; wait for it") from error
+            yield
+        finally:
+            os.close(folder)
 
     def begin(self, config: Config, n_stages: int, data: Path | None, device: str, **how: Any) -> None:
         """Write run.json, or check that the one that is there asks for the same run.
