@@ -124,7 +124,7 @@ def test_a_full_disk_ends_a_run_in_one_line_and_it_goes_on_when_there_is_room(un
     require_same(tmp_path / "run", expected)
 
 
-def test_a_finished_stage_whose_files_are_lost_or_torn_is_made_again_bit_for_bit(undisturbed, tmp_path):
+def test_a_finished_stage_whose_files_are_lost_or_torn_is_rebuilt_bit_for_bit(undisturbed, tmp_path):
     arguments, _, expected = undisturbed
     whole, out = Path(arguments[-2]).parent / "whole", tmp_path / "run"
     shutil.copytree(whole, out)
