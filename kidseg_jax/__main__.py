@@ -71,7 +71,7 @@ def parse(arguments: type[A], argv: Sequence[str], prog: str, default: A | None 
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            return tyro.cli(arguments, args=argv, prog=prog, default=default)
+            return tyro.cli(arguments, args=argv, prog=prog, default=default)  # pyright: ignore[reportReturnType]
     except SystemExit as end:
         if not end.code:
             raise
