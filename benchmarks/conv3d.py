@@ -2,9 +2,9 @@
 
     python benchmarks/conv3d.py
 
-Forms take turns within one process, so that a change of load touches all. At its turn each runs twice and the
-second run counts: its data lie in the cache, as a layer's do that the one before has just written. The gradient
-is that of both the input and the kernel from a given gradient of the output: twice the forward's arithmetic.
+Forms take turns within one process, so that a change of load touches all. At its turn each runs twice and
+the second run counts: its data lie in the cache, as a layer's do that the one before has just written. The
+gradient is that of both the input and the kernel from one of the output: twice the forward's arithmetic.
 Reported are medians of --repeats: wall time, processor time (which a busy machine disturbs less), GFLOP/s by
 the wall and the largest relative error against lax. Rows go to benchmarks/results/conv3d.csv.
 """

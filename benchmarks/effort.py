@@ -19,7 +19,8 @@ from kidseg_jax.config import Config
 from kidseg_jax.evaluation.records import read_run
 from kidseg_jax.imaging.cohort import Case, kidneys_of
 from kidseg_jax.imaging.phantom import make_case
-from kidseg_jax.network.cascade import load_models, predict
+from kidseg_jax.network.cascade import predict
+from kidseg_jax.network.models import load_models
 from kidseg_jax.staging.expect import expected, look, yardstick
 from kidseg_jax.staging.resume import settings_of
 

@@ -24,7 +24,8 @@ from kidseg_jax.imaging.phantom import make_case
 from kidseg_jax.imaging.policy import DEFAULT, VARIANTS
 from kidseg_jax.imaging.structures import NAMES, RCC, STRUCTURES
 from kidseg_jax.imaging.volume import canonical
-from kidseg_jax.network.cascade import load_models, predict
+from kidseg_jax.network.cascade import predict
+from kidseg_jax.network.models import load_models
 from kidseg_jax.network.tidy import tidied
 from kidseg_jax.staging.resume import settings_of
 from kidseg_jax.staging.study import pair_kidneys

@@ -11,7 +11,7 @@ _PUBLIC = {
     "read_volume": "imaging.io",
     "write_volume": "imaging.io",
     "make_cohort": "imaging.phantom",
-    "load_models": "network.cascade",
+    "load_models": "network.models",
     "predict": "network.cascade",
     "kernels": "",
 }

@@ -11,7 +11,9 @@ from kidseg_jax.imaging.phantom import make_case
 from kidseg_jax.imaging.structures import N_CLASSES
 from kidseg_jax.imaging.volume import Geometry, Labels, Volume, canonical
 from kidseg_jax.network import cascade
-from kidseg_jax.network.cascade import N_COARSE, Models, load_models, predict, save_models
+from kidseg_jax.network.cascade import predict
+from kidseg_jax.network.found_kidney import label_kidney
+from kidseg_jax.network.models import N_COARSE, Models, load_models, save_models
 from kidseg_jax.network.roi import sample_ct, sample_labels
 from kidseg_jax.network.samples import coarse_sample
 from kidseg_jax.network.training import Sample
@@ -87,7 +89,7 @@ def test_a_kidney_at_the_rim_of_the_ct_is_incomplete(oracle, models, case):
     scores = np.zeros((*FINE.patch, N_CLASSES), np.float32)
     scores[..., 4] = 1
     roi = cascade.fine_roi(FINE, (0.0, 150.0, 150.0), "right")
-    assert cascade._paste(canonical(case.ct), "right", roi, scores, 1).incomplete
+    assert label_kidney(canonical(case.ct), "right", roi, scores, 1).incomplete
 
 
 def test_the_largest_kidney_alone_is_kept_unless_all_is_asked_for(case):
@@ -97,7 +99,7 @@ def test_the_largest_kidney_alone_is_kept_unless_all_is_asked_for(case):
     scores[z : 3 * z, y : 3 * y, x : 2 * x, 4] = 1
     scores[z : 3 * z, y : 3 * y, 3 * x : -2, 5] = 1  # a mass, away from the kidney
     roi = cascade.fine_roi(FINE, (75.0, 150.0, 150.0), "right")
-    tidy, raw = (cascade._paste(canonical(case.ct), "right", roi, scores, 1, only) for only in (True, False))
+    tidy, raw = (label_kidney(canonical(case.ct), "right", roi, scores, 1, only) for only in (True, False))
     assert not (tidy.labels == 5).any() and (raw.labels == 5).any()
     assert np.count_nonzero(tidy.labels == 4) == np.count_nonzero(raw.labels == 4) > 0
 

@@ -12,7 +12,9 @@ from kidseg_jax.imaging.cohort import Case, kidneys_of, load_cohort
 from kidseg_jax.imaging.structures import ARTERY, N_CLASSES, NAMES, PARENCHYMA
 from kidseg_jax.imaging.volume import canonical
 from kidseg_jax.network.augment import to_window
-from kidseg_jax.network.cascade import FoundKidney, Models, Prediction, told_structures
+from kidseg_jax.network.cascade import Prediction
+from kidseg_jax.network.found_kidney import FoundKidney
+from kidseg_jax.network.models import Models, told_structures
 from kidseg_jax.network.training import Sample, never_told, start, train
 from kidseg_jax.network.unet import make_unet
 from kidseg_jax.staging.study import pair_kidneys, teach

@@ -24,7 +24,9 @@ from kidseg_jax.labelling.human import by_people
 from kidseg_jax.labelling.ledger import read_ledger
 from kidseg_jax.labelling.query import Score, expected_effort_s
 from kidseg_jax.labelling.worklist import describe, read_list, write_list, write_to_correct
-from kidseg_jax.network.cascade import FoundKidney, Prediction, load_models, predict
+from kidseg_jax.network.cascade import Prediction, predict
+from kidseg_jax.network.found_kidney import FoundKidney
+from kidseg_jax.network.models import load_models
 from kidseg_jax.staging import loop
 from kidseg_jax.staging.expect import Yardstick, expected, look, yardstick
 from kidseg_jax.staging.people import people_plan

@@ -14,6 +14,8 @@ from kidseg_jax.imaging.policy import largest_kidney
 from kidseg_jax.imaging.structures import NAMES, PARENCHYMA, RCC
 from kidseg_jax.imaging.volume import Volume, canonical, on_grid_of
 from kidseg_jax.network import cascade
+from kidseg_jax.network import models as model_files
+from kidseg_jax.network.found_kidney import FoundKidney
 
 GRID = oblique(15, shape=(12, 14, 32))
 
@@ -27,15 +29,15 @@ def bright_is_kidney(models, ct: Volume, threads=None, largest_only=True) -> cas
         labels = largest_kidney(labels)
     if labels.any():
         incomplete = bool(labels[0].any())
-        kidneys.append(cascade.FoundKidney("right", (0, 0, 0), labels.shape, labels, incomplete))
+        kidneys.append(FoundKidney("right", (0, 0, 0), labels.shape, labels, incomplete))
     return cascade.Prediction(on_grid_of(labels, ct), tuple(kidneys))
 
 
 @pytest.fixture(autouse=True)
 def networks(monkeypatch):
-    monkeypatch.setattr(cascade, "load_models", lambda path: None)
+    monkeypatch.setattr(model_files, "load_models", lambda path: None)
     monkeypatch.setattr(cascade, "predict", bright_is_kidney)
-    monkeypatch.setattr(cascade, "told_structures", lambda models: frozenset(NAMES))
+    monkeypatch.setattr(model_files, "told_structures", lambda models: frozenset(NAMES))
 
 
 def with_kidney(grid=GRID, bottom=4) -> Volume:
@@ -102,7 +104,7 @@ def test_preview_and_statistics(tmp_path):
 
 
 def test_a_structure_that_the_model_was_never_shown_has_no_volume(tmp_path, monkeypatch):
-    monkeypatch.setattr(cascade, "told_structures", lambda models: frozenset({"parenchyma", "rcc"}))
+    monkeypatch.setattr(model_files, "told_structures", lambda models: frozenset({"parenchyma", "rcc"}))
     write_volume(tmp_path / "x.nii.gz", with_kidney())
     assert predict(tmp_path / "x.nii.gz", "--statistics") == 0
     assert [row["structure"] for row in table(tmp_path / "x_kidseg.csv")] == ["parenchyma", "rcc"]

@@ -11,7 +11,7 @@ from kidseg_jax.config import NetConfig
 from kidseg_jax.imaging.io import read_labels, write_volume
 from kidseg_jax.imaging.structures import N_CLASSES
 from kidseg_jax.imaging.volume import Geometry
-from kidseg_jax.network.cascade import N_COARSE, Models, save_models
+from kidseg_jax.network.models import N_COARSE, Models, save_models
 from kidseg_jax.network.unet import make_unet
 
 COARSE = NetConfig(features=(2, 2), patch=(8, 8, 8), spacing_mm=12.0)

@@ -8,7 +8,7 @@ import pytest
 from kidseg_jax.__main__ import main as verb
 from kidseg_jax.imaging.io import read_labels, read_volume
 from kidseg_jax.imaging.structures import NAMES
-from kidseg_jax.network.cascade import load_models
+from kidseg_jax.network.models import load_models
 from kidseg_jax.stage import main
 from kidseg_jax.staging.learning import Evidence, StageState, run_stage
 

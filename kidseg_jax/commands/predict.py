@@ -74,7 +74,7 @@ def run(arguments: Arguments) -> int:
         print(f"done before: {len(jobs)} of {len(jobs)} (--overwrite predicts again)")
         return 0
     first = read(jobs[0], arguments) if single else None  # a bad image is said before JAX is loaded
-    from kidseg_jax.network.cascade import load_models
+    from kidseg_jax.network.models import load_models
     from kidseg_jax.network.runtime import keep_compiled, keep_freed_memory, limit_memory
 
     limit_memory()
@@ -165,7 +165,7 @@ def _rows(
     name: str, models: Any, prediction: Any, spacing_mm: tuple[float, float, float]
 ) -> Iterator[tuple[str, ...]]:
     from kidseg_jax.imaging.measure import volumes_ml
-    from kidseg_jax.network.cascade import told_structures
+    from kidseg_jax.network.models import told_structures
 
     told = told_structures(models)
 

@@ -4,10 +4,8 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache, partial
-from pathlib import Path
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,43 +14,18 @@ import numpy as np
 from kidseg_jax import kernels
 from kidseg_jax.config import NetConfig
 from kidseg_jax.imaging.cohort import Side, side_of
-from kidseg_jax.imaging.structures import N_CLASSES, PARENCHYMA, STRUCTURES
-from kidseg_jax.imaging.volume import Labels, Shape, Spacing, Volume, canonical, pasted
-from kidseg_jax.network import checkpoint
+from kidseg_jax.imaging.structures import N_CLASSES
+from kidseg_jax.imaging.volume import Shape, Spacing, Volume, canonical, pasted
 from kidseg_jax.network.augment import to_window
-from kidseg_jax.network.losses import NEVER
+from kidseg_jax.network.found_kidney import FoundKidney, label_kidney
+from kidseg_jax.network.models import N_COARSE, Models
 from kidseg_jax.network.roi import Roi, sample_ct
 from kidseg_jax.network.runtime import named_memory
 from kidseg_jax.network.tiles import MOST_GROWTHS, grown, slide
 from kidseg_jax.network.unet import Params, make_unet
 
-N_COARSE = 2  # background, kidney
 SIDES: tuple[Side, ...] = ("right", "left")
 SMALLEST_KIDNEY_ML = 15.0
-
-
-class Models(NamedTuple):
-    """Both trained networks and the grids they look at."""
-
-    coarse_net: NetConfig
-    fine_net: NetConfig
-    coarse: Params
-    fine: Params
-
-
-@dataclass(frozen=True)
-class FoundKidney:
-    """One kidney of a prediction: its labels inside the box lo..hi of the canonical volume.
-
-    incomplete: its parenchyma or RCC reaches a face of the CT, so part of it was not scanned, or still a face
-    of its ROI after that has grown, so part of it was not looked at.
-    """
-
-    side: Side
-    lo: Shape
-    hi: Shape
-    labels: Labels
-    incomplete: bool
 
 
 @dataclass(frozen=True)
@@ -91,7 +64,7 @@ def predict(
         logits = _logits(models.fine_net, N_CLASSES, models.fine)(images)
         whole = [_whole(models, turned, roi, s, threads) for (_, roi), s in zip(rois, logits, strict=True)]
         lap("fine")
-        each = partial(_paste, turned, threads=max(1, threads // len(rois)), largest_only=largest_only)
+        each = partial(label_kidney, turned, threads=max(1, threads // len(rois)), largest_only=largest_only)
         with ThreadPoolExecutor(min(threads, len(rois))) as pool:
             found = list(pool.map(each, [side for side, _ in rois], *zip(*whole, strict=True)))
     labels = pasted([(kidney.lo, kidney.labels) for kidney in found], ct)
@@ -197,49 +170,6 @@ def _whole(models: Models, ct: Volume, roi: Roi, scores: np.ndarray, threads: in
     return roi, scores
 
 
-def _paste(
-    ct: Volume, side: Side, roi: Roi, scores: np.ndarray, threads: int, largest_only: bool = True
-) -> FoundKidney:
-    """One kidney's logits (z, y, x, c) on its ROI, as labels in the box of the CT that they fill."""
-    shape: Any = ct.array.shape
-    scores, winners = _winners(scores, largest_only)
-    seen = kernels.bounding_box(winners)
-    part, inside = roi, scores
-    if seen is not None:  # beyond a voxel around it, only background is interpolated
-        first, last = np.maximum(seen.lo, 1) - 1, np.minimum(np.add(seen.hi, 1), roi.shape)
-        part = roi.part(tuple(first.tolist()), tuple(last.tolist()))
-        inside = scores[tuple(slice(a, b) for a, b in zip(first, last, strict=True))]
-    lo, hi = part.footprint(shape, ct.spacing_mm)
-    labels = kernels.argmax_resample(
-        inside, *part.target(lo, hi, ct.spacing_mm), channels_last=True, threads=threads
-    )
-    faces = [(0, 0, lo), (-1, 1, hi)]
-    incomplete = any(
-        bool((labels.take(edge, axis) >= PARENCHYMA).any())
-        for edge, end, box in faces
-        for axis in range(3)
-        if labels.shape[axis] and box[axis] == (0, shape[axis])[end]
-    )
-    incomplete = incomplete or grown(roi, scores, shape, ct.spacing_mm) != roi
-    return FoundKidney(side, lo, hi, labels, incomplete)
-
-
-def _winners(scores: np.ndarray, largest_only: bool) -> tuple[np.ndarray, Labels]:
-    """Scores in which, if asked for, only the largest kidney (parenchyma with its RCC) wins, and what wins.
-
-    Other pieces become background: a tree that is next best there is as false as they are. Pieces of kidney
-    that do not touch have a voxel between them, so none shares the cells of another.
-    """
-    winners = kernels.argmax_resample(scores, *map(np.arange, scores.shape[:3]), channels_last=True)
-    kidney = winners >= PARENCHYMA
-    others = kidney & ~kernels.keep_largest(kidney)
-    if largest_only and others.any():
-        scores = scores.copy()
-        scores[others, 1:] = NEVER
-        winners[others] = 0
-    return scores, winners
-
-
 def _logits(net: NetConfig, n_classes: int, params: Params) -> Callable[[np.ndarray], np.ndarray]:
     """From HU (b, *patch) to logits (b, *patch, c), both on the host."""
 
@@ -258,45 +188,3 @@ def _jitted(net: NetConfig, n_classes: int) -> Callable[[Params, np.ndarray], ja
         return apply(params, to_window(jnp.asarray(hu), net.window_hu)[..., None])
 
     return jax.jit(logits)
-
-
-def save_models(path: str | os.PathLike[str], models: Models) -> str:
-    """Write both networks to one file; returns its hash."""
-    nets = {"coarse_net": asdict(models.coarse_net), "fine_net": asdict(models.fine_net)}
-    return checkpoint.save(path, {"coarse": models.coarse, "fine": models.fine}, nets)
-
-
-def load_models(path: str | os.PathLike[str]) -> Models:
-    """The networks of a file, or of the last finished stage of a run directory.
-
-    Raises FileNotFoundError where there is none, ValueError where the file is torn.
-    """
-    file = Path(path)
-    if file.is_dir():
-        stages = sorted(
-            file.glob("stage_*/models.safetensors"), key=lambda p: int(p.parent.name.split("_")[1])
-        )
-        if not stages:
-            raise FileNotFoundError(
-                f"{file}: need a run directory with stage_*/models.safetensors, found none"
-            )
-        file = stages[-1]
-    about = checkpoint.about(file)
-    coarse_net, fine_net = (_net(about[name]) for name in ("coarse_net", "fine_net"))
-    like = {
-        "coarse": make_unet(coarse_net, N_COARSE, seed=0)[1],
-        "fine": make_unet(fine_net, N_CLASSES, seed=0)[1],
-    }
-    trees = checkpoint.load(file, like)
-    return Models(coarse_net, fine_net, trees["coarse"], trees["fine"])
-
-
-def told_structures(models: Models) -> frozenset[str]:
-    """The structures that the fine network was ever shown; the others have no probability anywhere."""
-    bias = np.asarray(models.fine["head"]["bias"][...])
-    return frozenset(structure.name for structure in STRUCTURES if bias[structure.label] > NEVER / 2)
-
-
-def _net(fields: dict[str, Any]) -> NetConfig:
-    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
-    return NetConfig(**values)

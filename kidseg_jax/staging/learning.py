@@ -7,7 +7,7 @@ import numpy as np
 
 from kidseg_jax.config import Config, NetConfig, TrainConfig
 from kidseg_jax.imaging.structures import N_CLASSES
-from kidseg_jax.network.cascade import N_COARSE, Models
+from kidseg_jax.network.models import N_COARSE, Models
 from kidseg_jax.network.runtime import named_memory
 from kidseg_jax.network.training import Sample, TrainState, n_steps, never_told, start, train
 from kidseg_jax.network.unet import Params

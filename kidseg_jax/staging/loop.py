@@ -13,7 +13,8 @@ from kidseg_jax.imaging.cohort import Case, Kidney, kidneys_of, load_cohort
 from kidseg_jax.imaging.volume import Volume, canonical
 from kidseg_jax.labelling.ledger import append
 from kidseg_jax.network import checkpoint
-from kidseg_jax.network.cascade import Models, load_models, predict, save_models
+from kidseg_jax.network.cascade import predict
+from kidseg_jax.network.models import Models, load_models, save_models
 from kidseg_jax.network.runtime import describe_device, keep_compiled, limit_memory
 from kidseg_jax.staging.learning import Evidence, StageState, run_stage
 from kidseg_jax.staging.lines import hand_lines

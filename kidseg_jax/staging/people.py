@@ -20,7 +20,8 @@ from kidseg_jax.labelling.worklist import (
     write_list,
     write_to_correct,
 )
-from kidseg_jax.network.cascade import Models, predict
+from kidseg_jax.network.cascade import predict
+from kidseg_jax.network.models import Models
 from kidseg_jax.staging.expect import expected, look, yardstick
 from kidseg_jax.staging.learning import Evidence, StageState
 from kidseg_jax.staging.lines import cnn_lines

@@ -177,7 +177,7 @@ def _segmented(study: Study, upload: UploadFile, ending: str) -> bytes:
 
 @lru_cache(maxsize=1)
 def _models(path: Path) -> Any:
-    from kidseg_jax.network.cascade import load_models
+    from kidseg_jax.network.models import load_models
 
     return load_models(path)
 

@@ -1,0 +1,72 @@
+"""From a fine network's scores on its ROI to one kidney's labels on the CT's own voxels."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kidseg_jax import kernels
+from kidseg_jax.imaging.cohort import Side
+from kidseg_jax.imaging.structures import PARENCHYMA
+from kidseg_jax.imaging.volume import Labels, Shape, Volume
+from kidseg_jax.network.losses import NEVER
+from kidseg_jax.network.roi import Roi
+from kidseg_jax.network.tiles import grown
+
+
+@dataclass(frozen=True)
+class FoundKidney:
+    """One kidney of a prediction: its labels inside the box lo..hi of the canonical volume.
+
+    incomplete: its parenchyma or RCC reaches a face of the CT, so part of it was not scanned, or still a face
+    of its ROI after that has grown, so part of it was not looked at.
+    """
+
+    side: Side
+    lo: Shape
+    hi: Shape
+    labels: Labels
+    incomplete: bool
+
+
+def label_kidney(
+    ct: Volume, side: Side, roi: Roi, scores: np.ndarray, threads: int, largest_only: bool = True
+) -> FoundKidney:
+    """One kidney's logits (z, y, x, c) on its ROI, as labels in the box of the CT that they fill."""
+    shape: Any = ct.array.shape
+    scores, winners = _winners(scores, largest_only)
+    seen = kernels.bounding_box(winners)
+    part, inside = roi, scores
+    if seen is not None:  # beyond a voxel around it, only background is interpolated
+        first, last = np.maximum(seen.lo, 1) - 1, np.minimum(np.add(seen.hi, 1), roi.shape)
+        part = roi.part(tuple(first.tolist()), tuple(last.tolist()))
+        inside = scores[tuple(slice(a, b) for a, b in zip(first, last, strict=True))]
+    lo, hi = part.footprint(shape, ct.spacing_mm)
+    labels = kernels.argmax_resample(
+        inside, *part.target(lo, hi, ct.spacing_mm), channels_last=True, threads=threads
+    )
+    faces = [(0, 0, lo), (-1, 1, hi)]
+    incomplete = any(
+        bool((labels.take(edge, axis) >= PARENCHYMA).any())
+        for edge, end, box in faces
+        for axis in range(3)
+        if labels.shape[axis] and box[axis] == (0, shape[axis])[end]
+    )
+    incomplete = incomplete or grown(roi, scores, shape, ct.spacing_mm) != roi
+    return FoundKidney(side, lo, hi, labels, incomplete)
+
+
+def _winners(scores: np.ndarray, largest_only: bool) -> tuple[np.ndarray, Labels]:
+    """Scores in which, if asked for, only the largest kidney (parenchyma with its RCC) wins, and what wins.
+
+    Other pieces become background: a tree that is next best there is as false as they are. Pieces of kidney
+    that do not touch have a voxel between them, so none shares the cells of another.
+    """
+    winners = kernels.argmax_resample(scores, *map(np.arange, scores.shape[:3]), channels_last=True)
+    kidney = winners >= PARENCHYMA
+    others = kidney & ~kernels.keep_largest(kidney)
+    if largest_only and others.any():
+        scores = scores.copy()
+        scores[others, 1:] = NEVER
+        winners[others] = 0
+    return scores, winners

@@ -1,0 +1,67 @@
+"""Both trained networks in one file: written, found and read again."""
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kidseg_jax.config import NetConfig
+from kidseg_jax.imaging.structures import N_CLASSES, STRUCTURES
+from kidseg_jax.network import checkpoint
+from kidseg_jax.network.losses import NEVER
+from kidseg_jax.network.unet import Params, make_unet
+
+N_COARSE = 2  # background, kidney
+
+
+class Models(NamedTuple):
+    """Both trained networks and the grids they look at."""
+
+    coarse_net: NetConfig
+    fine_net: NetConfig
+    coarse: Params
+    fine: Params
+
+
+def save_models(path: str | os.PathLike[str], models: Models) -> str:
+    """Write both networks to one file; returns its hash."""
+    nets = {"coarse_net": asdict(models.coarse_net), "fine_net": asdict(models.fine_net)}
+    return checkpoint.save(path, {"coarse": models.coarse, "fine": models.fine}, nets)
+
+
+def load_models(path: str | os.PathLike[str]) -> Models:
+    """The networks of a file, or of the last finished stage of a run directory.
+
+    Raises FileNotFoundError where there is none, ValueError where the file is torn.
+    """
+    file = Path(path)
+    if file.is_dir():
+        stages = sorted(
+            file.glob("stage_*/models.safetensors"), key=lambda p: int(p.parent.name.split("_")[1])
+        )
+        if not stages:
+            raise FileNotFoundError(
+                f"{file}: need a run directory with stage_*/models.safetensors, found none"
+            )
+        file = stages[-1]
+    about = checkpoint.about(file)
+    coarse_net, fine_net = (_net(about[name]) for name in ("coarse_net", "fine_net"))
+    like = {
+        "coarse": make_unet(coarse_net, N_COARSE, seed=0)[1],
+        "fine": make_unet(fine_net, N_CLASSES, seed=0)[1],
+    }
+    trees = checkpoint.load(file, like)
+    return Models(coarse_net, fine_net, trees["coarse"], trees["fine"])
+
+
+def told_structures(models: Models) -> frozenset[str]:
+    """The structures that the fine network was ever shown; the others have no probability anywhere."""
+    bias = np.asarray(models.fine["head"]["bias"][...])
+    return frozenset(structure.name for structure in STRUCTURES if bias[structure.label] > NEVER / 2)
+
+
+def _net(fields: dict[str, Any]) -> NetConfig:
+    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+    return NetConfig(**values)
