@@ -5,7 +5,7 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -59,15 +59,7 @@ def test_a_real_process_says_the_same(name, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.fixture
-def small_disk() -> Iterator[Callable[[int], None]]:
-    """Files may not grow past a size: what a full disk or a quota does to a write."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-@pytest.mark.parametrize("to", ["nifti", "nrrd", "seg.nrrd", "itksnap", "kits", "bids", "ply"])
+@pytest.mark.parametrize("to", ["nifti", "nrrd", "seg.nrrd", "itksnap", "kits", "bids", "ply", "stl", "glb"])
 def test_a_full_disk_leaves_no_partial_file(to, tmp_path, capfd, small_disk):
     path = labels_file(tmp_path, noise=True)
     small_disk(300)

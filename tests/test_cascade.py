@@ -9,10 +9,10 @@ from kidseg_jax.config import CohortConfig, NetConfig
 from kidseg_jax.imaging.cohort import Kidney, Side, kidney_labels, kidneys_of
 from kidseg_jax.imaging.phantom import make_case
 from kidseg_jax.imaging.structures import N_CLASSES
-from kidseg_jax.imaging.volume import Geometry, Labels, Volume, canonical
+from kidseg_jax.imaging.volume import Geometry, Labels, Volume, canonical, pasted
 from kidseg_jax.network import cascade
 from kidseg_jax.network.cascade import predict
-from kidseg_jax.network.found_kidney import label_kidney
+from kidseg_jax.network.found_kidney import FoundKidney, disjoint, label_kidney
 from kidseg_jax.network.models import N_COARSE, Models, load_models, save_models
 from kidseg_jax.network.roi import sample_ct, sample_labels
 from kidseg_jax.network.samples import coarse_sample
@@ -102,6 +102,27 @@ def test_the_largest_kidney_alone_is_kept_unless_all_is_asked_for(case):
     tidy, raw = (label_kidney(canonical(case.ct), "right", roi, scores, 1, only) for only in (True, False))
     assert not (tidy.labels == 5).any() and (raw.labels == 5).any()
     assert np.count_nonzero(tidy.labels == 4) == np.count_nonzero(raw.labels == 4) > 0
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_voxel_that_two_kidneys_claim_is_the_firsts_in_the_map_and_in_its_volumes(seed):
+    rng = np.random.default_rng(seed)
+    ct = Volume(np.zeros((9, 10, 11), np.int16), Geometry((9, 10, 11), (1.0, 1.0, 1.0)))
+    claimed = []
+    for side in ("right", "left", "left"):
+        lo = rng.integers(0, 5, 3)
+        hi = lo + rng.integers(1, 5, 3)
+        labels = rng.integers(0, 6, hi - lo).astype(np.uint8)
+        claimed.append(FoundKidney(side, tuple(lo.tolist()), tuple(hi.tolist()), labels, False))
+    whole = pasted([(k.lo, k.labels) for k in claimed], ct).array
+    expected = np.zeros(whole.shape, np.uint8)
+    for kidney in claimed:
+        for at in np.ndindex(kidney.labels.shape):
+            place = tuple(np.add(kidney.lo, at))
+            expected[place] = expected[place] or kidney.labels[at]
+    np.testing.assert_array_equal(whole, expected)
+    counts = np.sum([np.bincount(k.labels.ravel(), minlength=6) for k in disjoint(claimed)], axis=0)
+    np.testing.assert_array_equal(counts[1:], np.bincount(whole.ravel(), minlength=6)[1:])
 
 
 def test_no_kidney_is_an_empty_prediction(models):

@@ -1,6 +1,7 @@
 """The verb predict: what it reads, where it writes, what it skips, and what it says when a case is broken."""
 
 import csv
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,19 @@ def test_no_kidney_is_one_line_and_no_file(tmp_path, capfd):
     assert predict(tmp_path / "x.nii.gz", "--preview", "--statistics") == 2
     said = capfd.readouterr().err
     assert said == "kidseg_jax: x: found no kidney, no label map written\n"
+    assert [p.name for p in tmp_path.iterdir()] == ["x.nii.gz"]
+
+
+@pytest.mark.parametrize("ending", ["nii", "nrrd", "npz"])
+def test_a_full_disk_leaves_no_partial_file(tmp_path, capfd, small_disk, ending):
+    write_volume(tmp_path / "x.nii.gz", with_kidney())
+    small_disk(100)
+    code = predict(tmp_path / "x.nii.gz", "--to", ending)
+    small_disk(resource.RLIM_INFINITY)
+    said = capfd.readouterr().err
+    assert code == 2
+    assert said.count("\n") == 1
+    assert "too large" in said
     assert [p.name for p in tmp_path.iterdir()] == ["x.nii.gz"]
 
 

@@ -165,11 +165,12 @@ def _rows(
     name: str, models: Any, prediction: Any, spacing_mm: tuple[float, float, float]
 ) -> Iterator[tuple[str, ...]]:
     from kidseg_jax.imaging.measure import volumes_ml
+    from kidseg_jax.network.found_kidney import disjoint
     from kidseg_jax.network.models import told_structures
 
     told = told_structures(models)
 
-    for kidney in prediction.kidneys:
+    for kidney in disjoint(prediction.kidneys):
         for structure, volume in volumes_ml(kidney.labels, spacing_mm).items():
             if structure in told:
                 yield name, kidney.side, structure, f"{volume:.3f}", "yes" if kidney.incomplete else "no"

@@ -1,6 +1,7 @@
 """From a fine network's scores on its ROI to one kidney's labels on the CT's own voxels."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,23 @@ class FoundKidney:
     hi: Shape
     labels: Labels
     incomplete: bool
+
+
+def disjoint(kidneys: Sequence[FoundKidney]) -> tuple[FoundKidney, ...]:
+    """The same kidneys, a voxel that several claim left to the first, as in a prediction's one label map."""
+    apart: list[FoundKidney] = []
+    for kidney in kidneys:
+        labels = kidney.labels.copy()
+        for other in apart:
+            lo, hi = np.maximum(kidney.lo, other.lo), np.minimum(kidney.hi, other.hi)
+            if (lo < hi).all():
+                mine, theirs = (
+                    tuple(slice(a, b) for a, b in zip(lo - k.lo, hi - k.lo, strict=True))
+                    for k in (kidney, other)
+                )
+                labels[mine][other.labels[theirs] > 0] = 0
+        apart.append(replace(kidney, labels=labels))
+    return tuple(apart)
 
 
 def label_kidney(
