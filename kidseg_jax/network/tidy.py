@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from kidseg_jax.imaging.policy import Policy, apply, split_sides
-from kidseg_jax.imaging.volume import Volume, canonical, on_grid_of
+from kidseg_jax.imaging.volume import Volume, canonical, pasted
 from kidseg_jax.network.cascade import Prediction
 
 
@@ -18,9 +18,9 @@ def tidied(prediction: Prediction, ct: Volume, policy: Policy) -> Prediction:
         whole[box] = apply(kidney.labels, turned.spacing_mm, policy)
     if len(maps) == 2:
         maps = [*split_sides(maps[0], maps[1], turned.spacing_mm, policy)]
-    merged = np.max(maps, axis=0) if maps else np.zeros(turned.array.shape, np.uint8)
     kidneys = tuple(
         replace(kidney, labels=whole[box])
         for kidney, whole, box in zip(prediction.kidneys, maps, boxes, strict=True)
     )
-    return replace(prediction, labels=on_grid_of(merged, ct), kidneys=kidneys)
+    labels = pasted([(kidney.lo, kidney.labels) for kidney in kidneys], ct)
+    return replace(prediction, labels=labels, kidneys=kidneys)
