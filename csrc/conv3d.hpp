@@ -13,6 +13,8 @@
 #include <utility>
 #include <vector>
 
+#include "instruction_sets.hpp"
+
 namespace kidseg::conv {
 
 using Index = std::int64_t;
@@ -64,61 +66,8 @@ struct Inner {
     GradientRows gradient_wide, gradient_narrow;
 };
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define KIDSEG_X86 1
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")
-namespace avx512 {
-constexpr int lanes = 16, max_columns = 24, max_channels = 8;
-#include "conv3d_lanes.hpp"
-}  // namespace avx512
-#pragma GCC pop_options
-#pragma GCC push_options
-#pragma GCC target("avx2,fma")
-namespace avx2 {
-constexpr int lanes = 8, max_columns = 10, max_channels = 4;
-#include "conv3d_lanes.hpp"
-}  // namespace avx2
-#pragma GCC pop_options
-namespace baseline {
-constexpr int lanes = 4, max_columns = 10, max_channels = 4;
-#include "conv3d_lanes.hpp"
-}  // namespace baseline
-#else
-namespace baseline {
-constexpr int lanes = 4, max_columns = 24, max_channels = 8;
-#include "conv3d_lanes.hpp"
-}  // namespace baseline
-#endif
-
-}  // namespace detail
-
-// Instruction sets, worst first; `best` takes what the machine has.
-enum class Isa { baseline, avx2, avx512, best };
-
-namespace detail {
-
-// The best instruction set up to the wanted one that this machine has.
-[[nodiscard]] inline Isa usable(Isa wanted) {
-#if defined(KIDSEG_X86)
-    static const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    static const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-                               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
-    if (wanted >= Isa::avx512 && avx512) return Isa::avx512;
-    if (wanted >= Isa::avx2 && avx2) return Isa::avx2;
-#endif
-    (void)wanted;
-    return Isa::baseline;
-}
-
-[[nodiscard]] inline Inner inner_loops(Isa wanted) {
-#if defined(KIDSEG_X86)
-    if (usable(wanted) == Isa::avx512) return avx512::inner();
-    if (usable(wanted) == Isa::avx2) return avx2::inner();
-#endif
-    (void)wanted;
-    return baseline::inner();
-}
+#define KIDSEG_LOOPS "conv3d_lanes.hpp"
+#include "each_instruction_set.hpp"
 
 // Output channels [first, first + lanes) of which `valid` exist.
 struct Block {
@@ -211,7 +160,7 @@ inline void forward_slices(const std::vector<Input>& inputs, const std::vector<s
 inline void forward(const std::vector<Input>& inputs, const Shape& s, float* y, Index c_out, const Parallel& parallel,
                     bool adjoint = false, Isa isa = Isa::best, const SliceDone& done = {}) {
     if (s.slices() * s.plane() * c_out == 0) return;
-    const detail::Inner inner = detail::inner_loops(isa);
+    const auto inner = detail::loops_of<detail::Inner>(isa);
     const auto blocks = detail::channel_blocks(inner.wide, inner.narrow, c_out);
     std::vector<std::vector<float>> weights;
     for (const Input& input : inputs) weights.push_back(detail::packed(input, c_out, blocks, adjoint));
@@ -252,7 +201,7 @@ inline void gradient_slices(const float* x, Index c_in, const float* g, Index c_
 // kernel = the gradient (3, 3, 3, c_in, c_out) of sum(g * conv(x, kernel)) in its kernel.
 inline void kernel_gradient(const float* x, Index c_in, const float* g, Index c_out, const Shape& s, float* kernel,
                             const Parallel& parallel, Isa isa = Isa::best) {
-    const detail::Inner inner = detail::inner_loops(isa);
+    const auto inner = detail::loops_of<detail::Inner>(isa);
     const Index size = 27 * c_in * c_out;
     if (c_out % 8 != 0) {  // vectors of g read whole lanes
         const Index voxels = s.slices() * s.plane(), wide = (c_out + 7) / 8 * 8;

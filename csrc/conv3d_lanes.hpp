@@ -1,6 +1,4 @@
-// The inner loops of conv3d.hpp, included once for each instruction set, inside its own namespace and target options:
-// hence no include guard and no includes. Expected: constants lanes (floats in a vector), max_columns (outputs along x
-// held in registers) and max_channels (input channels of a kernel gradient held in registers).
+// The inner loops of conv3d.hpp, included by each_instruction_set.hpp.
 
 #define KIDSEG_INLINE inline __attribute__((always_inline))
 
@@ -168,7 +166,7 @@ inline void spread_row(const float* from, Index width, Index channels, float* to
 #undef KIDSEG_SHUFFLE
 #undef KIDSEG_INLINE
 
-[[nodiscard]] inline Inner inner() {
-    constexpr int narrow = lanes < 8 ? lanes : 8;
+template <>
+[[nodiscard]] inline Inner loops<Inner>() {
     return {lanes, narrow, spread_row, forward_row<lanes>, forward_row<narrow>, gradient_rows<lanes>, gradient_rows<narrow>};
 }

@@ -20,35 +20,8 @@ struct LossInner {
     void (*region_gradient)(const float*, const std::int32_t*, Index, const LossSettings&, const float*, float*, float*, float*);
 };
 
-#if defined(KIDSEG_X86)
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")
-namespace avx512 {
-#include "loss_lanes.hpp"
-constexpr LossInner loss{add_regions, region_gradient};
-}  // namespace avx512
-#pragma GCC pop_options
-#pragma GCC push_options
-#pragma GCC target("avx2,fma")
-namespace avx2 {
-#include "loss_lanes.hpp"
-constexpr LossInner loss{add_regions, region_gradient};
-}  // namespace avx2
-#pragma GCC pop_options
-#endif
-namespace baseline {
-#include "loss_lanes.hpp"
-constexpr LossInner loss{add_regions, region_gradient};
-}  // namespace baseline
-
-[[nodiscard]] inline const LossInner& loss_loops(Isa wanted) {
-#if defined(KIDSEG_X86)
-    if (usable(wanted) == Isa::avx512) return avx512::loss;
-    if (usable(wanted) == Isa::avx2) return avx2::loss;
-#endif
-    (void)wanted;
-    return baseline::loss;
-}
+#define KIDSEG_LOOPS "loss_lanes.hpp"
+#include "each_instruction_set.hpp"
 
 }  // namespace detail
 
@@ -56,7 +29,7 @@ constexpr LossInner loss{add_regions, region_gradient};
 // logits (slices, plane, classes); labels (slices, plane), those outside the classes are in none.
 inline void region_sums(const float* logits, const std::int32_t* labels, Index slices, Index plane, const LossSettings& s,
                         float* sums, const Parallel& parallel, Isa isa = Isa::best) {
-    const auto& inner = detail::loss_loops(isa);
+    const auto inner = detail::loops_of<detail::LossInner>(isa);
     const Index n = 4 * s.classes;
     std::vector<double> parts(static_cast<std::size_t>(slices * n));
     parallel(slices, [&](Index z) {
@@ -80,7 +53,7 @@ inline void region_sums(const float* logits, const std::int32_t* labels, Index s
 // out = the gradient of sum(g * region_sums(logits)) in the logits.
 inline void region_gradient(const float* logits, const std::int32_t* labels, Index slices, Index plane, const LossSettings& s,
                             const float* g, float* out, const Parallel& parallel, Isa isa = Isa::best) {
-    const auto& inner = detail::loss_loops(isa);
+    const auto inner = detail::loops_of<detail::LossInner>(isa);
     parallel(slices, [&](Index z) {
         std::vector<float> probs(static_cast<std::size_t>(s.classes * detail::block)), slopes(probs.size());
         for (Index i = 0; i < plane; i += detail::block) {

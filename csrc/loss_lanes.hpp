@@ -1,4 +1,4 @@
-// The inner loops of loss.hpp, included as conv3d_lanes.hpp is. A tile holds `block` voxels, class after class, so that
+// The inner loops of loss.hpp, included by each_instruction_set.hpp. A tile holds `block` voxels, class after class, so that
 // the compiler vectorizes over voxels.
 
 // e^x for x <= 0 to 2 units in the last place. Source: Cephes, expf.
@@ -120,4 +120,9 @@ inline void region_gradient(const float* logits, const std::int32_t* labels, Ind
     }
     for (Index i = 0; i < n; ++i)
         for (Index c = 0; c < s.classes; ++c) out[i * s.classes + c] = slopes[c * block + i];
+}
+
+template <>
+[[nodiscard]] inline LossInner loops<LossInner>() {
+    return {add_regions, region_gradient};
 }

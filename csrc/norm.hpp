@@ -33,38 +33,8 @@ struct NormInner {
     void (*pool_gradient_row)(const Blocks&, const float*, const float*, const float*, float*, float*);
 };
 
-#if defined(KIDSEG_X86)
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")
-namespace avx512 {
-#include "norm_lanes.hpp"
-constexpr NormInner norm{add_values, add_squares, normalize, add_gradients, input_gradient, pool_row, pool_gradient_row};
-}  // namespace avx512
-#pragma GCC pop_options
-#pragma GCC push_options
-#pragma GCC target("avx2,fma")
-namespace avx2 {
-#include "norm_lanes.hpp"
-constexpr NormInner norm{add_values, add_squares, normalize, add_gradients, input_gradient, pool_row, pool_gradient_row};
-}  // namespace avx2
-#pragma GCC pop_options
-#endif
-namespace baseline {
-#include "norm_lanes.hpp"
-constexpr NormInner norm{add_values, add_squares, normalize, add_gradients, input_gradient, pool_row, pool_gradient_row};
-}  // namespace baseline
-
-[[nodiscard]] inline const NormInner& norm_loops(Isa wanted) {
-#if defined(KIDSEG_X86)
-    switch (usable(wanted)) {
-        case Isa::avx512: return avx512::norm;
-        case Isa::avx2: return avx2::norm;
-        default: break;
-    }
-#endif
-    (void)wanted;
-    return baseline::norm;
-}
+#define KIDSEG_LOOPS "norm_lanes.hpp"
+#include "each_instruction_set.hpp"
 
 // Tiles of about 64 floats, of whole pixels that divide a slice.
 [[nodiscard]] inline Tiles tiles_of(const Shape& s, Index channels) {
@@ -91,7 +61,7 @@ inline void fold_tile(const std::vector<float>& tile, Index channels, double* su
 class Moments {
   public:
     Moments(const Shape& shape, Index channels, Isa isa)
-        : s(shape), c(channels), inner(detail::norm_loops(isa)), means(count()), squares(count()) {}
+        : s(shape), c(channels), inner(detail::loops_of<detail::NormInner>(isa)), means(count()), squares(count()) {}
 
     // Slices may be added in any order, at the same time.
     void add_slice(Index z, const float* y) {
@@ -132,7 +102,7 @@ class Moments {
     [[nodiscard]] std::size_t at(Index z, Index i) const { return static_cast<std::size_t>(z * c + i); }
     Shape s;
     Index c;
-    const detail::NormInner& inner;
+    detail::NormInner inner;
     std::vector<double> means, squares;
 };
 
@@ -151,7 +121,7 @@ struct Coefficients {
 // z = leaky ReLU of (y - mean) * inverse * scale + bias; mean, inverse (batch, c); scale, bias (c).
 inline void normalize(const Shape& s, Index c, const float* y, const float* mean, const float* inverse, const float* scale,
                       const float* bias, float slope, float* z, const Parallel& parallel, Isa isa = Isa::best) {
-    const auto& inner = detail::norm_loops(isa);
+    const auto inner = detail::loops_of<detail::NormInner>(isa);
     const detail::Tiles t = detail::tiles_of(s, c);
     parallel(s.slices(), [&](Index i) {
         const Index of_case = i / s.depth * c, at = i * s.plane() * c;
@@ -164,7 +134,7 @@ inline void normalize(const Shape& s, Index c, const float* y, const float* mean
 inline void normalize_gradient(const Shape& s, Index c, const float* y, const float* g, const float* mean, const float* inverse,
                                const float* scale, const float* bias, float slope, float* dy, float* dscale, float* dbias,
                                const Parallel& parallel, Isa isa = Isa::best) {
-    const auto& inner = detail::norm_loops(isa);
+    const auto inner = detail::loops_of<detail::NormInner>(isa);
     const detail::Tiles t = detail::tiles_of(s, c);
     const auto size = static_cast<std::size_t>(s.slices() * c);
     std::vector<double> sums(size), dots(size);
@@ -206,7 +176,7 @@ inline void normalize_gradient(const Shape& s, Index c, const float* y, const fl
 
 // Largest value of each n^3 block; s is the shape of y.
 inline void max_pool(const Shape& s, Index c, Index n, const float* x, float* y, const Parallel& parallel, Isa isa = Isa::best) {
-    const auto& inner = detail::norm_loops(isa);
+    const auto inner = detail::loops_of<detail::NormInner>(isa);
     const detail::Blocks b{n, s.width, c, s.plane() * n * n * c, s.width * n * c};
     parallel(s.slices(), [&](Index z) {
         for (Index r = 0; r < s.height; ++r)
@@ -217,7 +187,7 @@ inline void max_pool(const Shape& s, Index c, Index n, const float* x, float* y,
 // Gradient of sum(g * y) in x.
 inline void max_pool_gradient(const Shape& s, Index c, Index n, const float* x, const float* y, const float* g, float* dx,
                               const Parallel& parallel, Isa isa = Isa::best) {
-    const auto& inner = detail::norm_loops(isa);
+    const auto inner = detail::loops_of<detail::NormInner>(isa);
     const detail::Blocks b{n, s.width, c, s.plane() * n * n * c, s.width * n * c};
     parallel(s.slices(), [&](Index z) {
         std::vector<float> left(static_cast<std::size_t>(c));

@@ -1,5 +1,5 @@
-// The inner loops of norm.hpp, included as conv3d_lanes.hpp is. Rows of (x, c) floats are walked in tiles of whole
-// pixels, with the coefficients of each channel repeated over a tile, so that the compiler vectorizes any c.
+// The inner loops of norm.hpp, included by each_instruction_set.hpp. Rows of (x, c) floats are walked in tiles of
+// whole pixels, with the coefficients of each channel repeated over a tile, so that the compiler vectorizes any c.
 
 // sums += the tiles of y.
 inline void add_values(Tiles t, const float* __restrict y, float* __restrict sums) {
@@ -80,4 +80,9 @@ inline void pool_gradient_row(const Blocks& b, const float* __restrict x, const 
                     }
                 }
     }
+}
+
+template <>
+[[nodiscard]] inline NormInner loops<NormInner>() {
+    return {add_values, add_squares, normalize, add_gradients, input_gradient, pool_row, pool_gradient_row};
 }

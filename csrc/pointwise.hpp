@@ -24,32 +24,8 @@ struct LinearInner {
     void (*add_repeats)(const float*, Index width, Index channels, Index n, float*);
 };
 
-#if defined(KIDSEG_X86)
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")
-namespace avx512 {
-#include "pointwise_lanes.hpp"
-}  // namespace avx512
-#pragma GCC pop_options
-#pragma GCC push_options
-#pragma GCC target("avx2,fma")
-namespace avx2 {
-#include "pointwise_lanes.hpp"
-}  // namespace avx2
-#pragma GCC pop_options
-#endif
-namespace baseline {
-#include "pointwise_lanes.hpp"
-}  // namespace baseline
-
-[[nodiscard]] inline LinearInner linear_loops(Isa wanted) {
-#if defined(KIDSEG_X86)
-    if (usable(wanted) == Isa::avx512) return avx512::linear_inner();
-    if (usable(wanted) == Isa::avx2) return avx2::linear_inner();
-#endif
-    (void)wanted;
-    return baseline::linear_inner();
-}
+#define KIDSEG_LOOPS "pointwise_lanes.hpp"
+#include "each_instruction_set.hpp"
 
 constexpr Index linear_part = 2048;  // voxels of one task
 
@@ -58,7 +34,7 @@ constexpr Index linear_part = 2048;  // voxels of one task
 // y (n, c_out) = x (n, c_in) times w (c_in, c_out), plus bias (c_out) unless it is null.
 inline void linear(const float* x, Index n, Index c_in, const float* w, const float* bias, Index c_out, float* y,
                    const Parallel& parallel, Isa isa = Isa::best) {
-    const auto inner = detail::linear_loops(isa);
+    const auto inner = detail::loops_of<detail::LinearInner>(isa);
     const auto blocks = detail::channel_blocks(inner.wide, inner.narrow, c_out);
     std::vector<float> packed;
     for (const auto& block : blocks)
@@ -82,7 +58,7 @@ inline void linear(const float* x, Index n, Index c_in, const float* w, const fl
 // dw (c_in, c_out) and db (c_out): gradients of sum(g * y) in w and the bias.
 inline void linear_gradient(const float* x, Index n, Index c_in, const float* g, Index c_out, float* dw, float* db,
                             const Parallel& parallel, Isa isa = Isa::best) {
-    const auto inner = detail::linear_loops(isa);
+    const auto inner = detail::loops_of<detail::LinearInner>(isa);
     const auto blocks = detail::channel_blocks(inner.wide, inner.narrow, c_out);
     const Index stride = blocks.empty() ? 0 : blocks.back().first + blocks.back().lanes, size = (c_in + 1) * stride;
     const Index parts = (n + detail::linear_part - 1) / detail::linear_part;
@@ -115,7 +91,7 @@ inline void linear_gradient(const float* x, Index n, Index c_in, const float* g,
 
 // y: every voxel of x as a block of n^3; s is the shape of x.
 inline void upsample(const Shape& s, Index c, Index n, const float* x, float* y, const Parallel& parallel, Isa isa = Isa::best) {
-    const auto inner = detail::linear_loops(isa);
+    const auto inner = detail::loops_of<detail::LinearInner>(isa);
     const Index row = s.width * n * c, slice = s.height * n * row;
     parallel(s.slices(), [&](Index z) {
         float* first = y + z * n * slice;
@@ -131,7 +107,7 @@ inline void upsample(const Shape& s, Index c, Index n, const float* x, float* y,
 // Gradient of sum(g * y) in x.
 inline void upsample_gradient(const Shape& s, Index c, Index n, const float* g, float* dx, const Parallel& parallel,
                               Isa isa = Isa::best) {
-    const auto inner = detail::linear_loops(isa);
+    const auto inner = detail::loops_of<detail::LinearInner>(isa);
     const Index row = s.width * n * c, slice = s.height * n * row;
     parallel(s.slices(), [&](Index z) {
         for (Index r = 0; r < s.height; ++r) {

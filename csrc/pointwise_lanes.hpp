@@ -1,4 +1,4 @@
-// The inner loops of pointwise.hpp, included as conv3d_lanes.hpp is, after it.
+// The inner loops of pointwise.hpp, included by each_instruction_set.hpp after conv3d_lanes.hpp.
 
 // Neighbouring voxels times the weights (channel, lane), L output channels each, of which `stored` are written.
 template <int L, int... I>
@@ -59,7 +59,7 @@ inline void add_repeats(const float* __restrict g, Index width, Index channels, 
             for (Index c = 0; c < channels; ++c) dx[c] += g[c];
 }
 
-[[nodiscard]] inline LinearInner linear_inner() {
-    constexpr int narrow = lanes < 8 ? lanes : 8;
+template <>
+[[nodiscard]] inline LinearInner loops<LinearInner>() {
     return {lanes, narrow, linear<lanes>, linear<narrow>, linear_gradient<lanes>, linear_gradient<narrow>, repeat_row, add_repeats};
 }

@@ -56,32 +56,8 @@ struct WinogradInner {
     [[nodiscard]] const WinogradLoops& of(const Block& block) const { return block.lanes == wide ? of_wide : of_narrow; }
 };
 
-#if defined(KIDSEG_X86)
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")
-namespace avx512 {
-#include "winograd_lanes.hpp"
-}  // namespace avx512
-#pragma GCC pop_options
-#pragma GCC push_options
-#pragma GCC target("avx2,fma")
-namespace avx2 {
-#include "winograd_lanes.hpp"
-}  // namespace avx2
-#pragma GCC pop_options
-#endif
-namespace baseline {
-#include "winograd_lanes.hpp"
-}  // namespace baseline
-
-[[nodiscard]] inline WinogradInner winograd_loops(Isa wanted) {
-#if defined(KIDSEG_X86)
-    if (usable(wanted) == Isa::avx512) return avx512::winograd();
-    if (usable(wanted) == Isa::avx2) return avx2::winograd();
-#endif
-    (void)wanted;
-    return baseline::winograd();
-}
+#define KIDSEG_LOOPS "winograd_lanes.hpp"
+#include "each_instruction_set.hpp"
 
 // The last three slices of one task's inputs as tiles (point, tile, channel of all inputs).
 class TileRing {
@@ -174,7 +150,7 @@ inline void pack_points(const std::vector<Input>& inputs, Index channels, Index 
 inline void winograd_forward(const std::vector<Input>& inputs, const Shape& s, float* y, Index c_out, const Parallel& parallel,
                              bool adjoint, Isa isa, const SliceDone& done) {
     using namespace detail;
-    const WinogradInner inner = winograd_loops(isa);
+    const auto inner = loops_of<WinogradInner>(isa);
     const auto blocks = channel_blocks(inner.wide, inner.narrow, c_out);
     Index channels = 0;
     for (const Input& input : inputs) channels += input.channels;
@@ -212,7 +188,7 @@ inline void winograd_forward(const std::vector<Input>& inputs, const Shape& s, f
 inline void winograd_kernel_gradient(const float* x, Index c_in, const float* g, Index c_out, const Shape& s, float* kernel,
                                      const Parallel& parallel, Isa isa) {
     using namespace detail;
-    const WinogradInner inner = winograd_loops(isa);
+    const auto inner = loops_of<WinogradInner>(isa);
     const auto blocks = channel_blocks(inner.wide, inner.narrow, c_out);
     const Index n = s.slices(), size = 3 * c_in * c_out, tasks = slice_tasks(n);
     std::vector<float> sums(static_cast<std::size_t>(tasks * points * size));

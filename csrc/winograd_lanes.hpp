@@ -1,4 +1,4 @@
-// The inner loops of winograd.hpp, included once for each instruction set like conv3d_lanes.hpp, whose vectors it uses.
+// The inner loops of winograd.hpp, included by each_instruction_set.hpp after conv3d_lanes.hpp, whose vectors it uses.
 // Channels are whole vectors everywhere.
 
 #define KIDSEG_INLINE inline __attribute__((always_inline))
@@ -224,11 +224,11 @@ void kernel_taps(const float* u, Index point, float* to, Index tap) {
 #undef KIDSEG_INLINE
 
 template <int L>
-[[nodiscard]] constexpr WinogradLoops loops() {
+[[nodiscard]] constexpr WinogradLoops of_lanes() {
     return {input_tiles<L>, gradient_tiles<L>, kernel_weights<L>, products<L>, output_pixels<L>, outer<L>, kernel_taps<L>};
 }
 
-[[nodiscard]] inline WinogradInner winograd() {
-    constexpr int narrow = lanes < 8 ? lanes : 8;
-    return {lanes, narrow, loops<lanes>(), loops<narrow>()};
+template <>
+[[nodiscard]] inline WinogradInner loops<WinogradInner>() {
+    return {lanes, narrow, of_lanes<lanes>(), of_lanes<narrow>()};
 }
