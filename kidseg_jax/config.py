@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+PHANTOM_RECORD = "phantom.json"  # the CohortConfig beside a phantom cohort on disk
+
 
 @dataclass(frozen=True)
 class CohortConfig:

@@ -151,7 +151,7 @@ def test_models_come_back_from_a_file(tmp_path, models, case, monkeypatch):
     monkeypatch.setattr(cascade, "MOST_GROWTHS", 0)
     save_models(tmp_path / "stage_2" / "models.safetensors", models)
     again = load_models(tmp_path)
-    assert (again.coarse_net, again.fine_net) == (COARSE, FINE)
+    assert (again.coarse_net, again.fine_net, again.trained_on) == (COARSE, FINE, None)
     assert np.array_equal(predict(again, case.ct).labels.array, predict(models, case.ct).labels.array)
     with pytest.raises(FileNotFoundError, match="found none"):
         load_models(tmp_path / "stage_2")

@@ -27,6 +27,7 @@ from kidseg_jax.labelling.worklist import describe, read_list, write_list, write
 from kidseg_jax.network.cascade import Prediction, predict
 from kidseg_jax.network.found_kidney import FoundKidney
 from kidseg_jax.network.models import load_models
+from kidseg_jax.network.origin import TrainedOn
 from kidseg_jax.staging import loop
 from kidseg_jax.staging.expect import Yardstick, expected, look, yardstick
 from kidseg_jax.staging.people import people_plan
@@ -90,6 +91,7 @@ def test_a_stage_waits_names_its_cases_and_goes_on_when_they_are_back(run, capsy
     metrics = json.loads((run / "stage_2" / "metrics.json").read_text())
     first = json.loads((run / "stage_1" / "metrics.json").read_text())
     assert metrics["train_kidneys"] == first["train_kidneys"] + 6
+    assert load_models(run).trained_on == TrainedOn("given cases", "human")
     chain = read_ledger(run / "ledger.jsonl")
     events = chain.events(LabelEvent)
     assert not any(event.simulated for event in events)

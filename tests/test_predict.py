@@ -3,6 +3,7 @@
 import csv
 import resource
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from kidseg_jax.imaging.volume import Volume, canonical, on_grid_of
 from kidseg_jax.network import cascade
 from kidseg_jax.network import models as model_files
 from kidseg_jax.network.found_kidney import FoundKidney
+from kidseg_jax.network.origin import TrainedOn
 
 GRID = oblique(15, shape=(12, 14, 32))
 
@@ -36,7 +38,8 @@ def bright_is_kidney(models, ct: Volume, threads=None, largest_only=True) -> cas
 
 @pytest.fixture(autouse=True)
 def networks(monkeypatch):
-    monkeypatch.setattr(model_files, "load_models", lambda path: None)
+    models = SimpleNamespace(trained_on=TrainedOn("given cases", "none"))
+    monkeypatch.setattr(model_files, "load_models", lambda path: models)
     monkeypatch.setattr(cascade, "predict", bright_is_kidney)
     monkeypatch.setattr(model_files, "told_structures", lambda models: frozenset(NAMES))
 
@@ -115,6 +118,7 @@ def test_preview_and_statistics(tmp_path):
     assert found["parenchyma"] == pytest.approx((4 * 4 * 6 - 1) * voxel_ml, abs=5e-4)
     assert found["rcc"] == pytest.approx(voxel_ml, abs=5e-4)
     assert {row["incomplete"] for row in rows} == {"no"}
+    assert {row["trained_on"] for row in rows} == {"given cases"}
 
 
 def test_a_structure_that_the_model_was_never_shown_has_no_volume(tmp_path, monkeypatch):
@@ -137,6 +141,39 @@ def test_rules_tidy_the_labels_and_the_volumes(tmp_path):
         volumes.append(float(table(tmp_path / "x_kidseg.csv")[3]["volume_ml"]))
     stray_ml = 2 * float(np.prod(GRID.spacing_mm)) / 1000
     assert volumes[1] - volumes[0] == volumes[1] - volumes[2] == pytest.approx(stray_ml, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("origin", "says", "column"),
+    [
+        (TrainedOn("phantoms", "human"), "was trained on phantoms only and is not for patients", "phantoms"),
+        (None, "does not say what it was trained on", "unknown"),
+    ],
+)
+def test_a_model_of_phantoms_or_of_unknown_origin_is_named_once(
+    tmp_path, capfd, monkeypatch, origin, says, column
+):
+    monkeypatch.setattr(model_files, "load_models", lambda path: SimpleNamespace(trained_on=origin))
+    for i in range(2):
+        write_volume(tmp_path / f"case_{i:05d}" / "imaging.nii.gz", with_kidney())
+    assert predict(tmp_path, "--statistics") == 0
+    assert capfd.readouterr().err == f"kidseg_jax: anything: {says}\n"
+    assert {row["trained_on"] for row in table(tmp_path / "statistics.csv")} == {column}
+    assert predict(tmp_path, "--statistics") == 0  # done before: no model is used
+    assert capfd.readouterr().err == ""
+
+
+def test_statistics_of_an_older_version_are_of_unknown_origin(tmp_path):
+    for i in range(2):
+        write_volume(tmp_path / f"case_{i:05d}" / "imaging.nii.gz", with_kidney())
+    assert predict(tmp_path, "--statistics") == 0
+    old = tmp_path / "case_00000" / "case_00000_kidseg.csv"
+    old.write_text("".join(line.rpartition(",")[0] + "\n" for line in old.read_text().splitlines()))
+    (tmp_path / "case_00001" / "case_00001_kidseg.nii.gz").unlink()
+    assert predict(tmp_path, "--statistics") == 0
+    rows = table(tmp_path / "statistics.csv")
+    found = {(row["case"], row["trained_on"]) for row in rows}
+    assert found == {("case_00000", "unknown"), ("case_00001", "given cases")}
 
 
 def table(path: Path) -> list[dict[str, str]]:

@@ -12,10 +12,12 @@ from kidseg_jax.imaging.io import read_labels, write_volume
 from kidseg_jax.imaging.structures import N_CLASSES
 from kidseg_jax.imaging.volume import Geometry
 from kidseg_jax.network.models import N_COARSE, Models, save_models
+from kidseg_jax.network.origin import TrainedOn
 from kidseg_jax.network.unet import make_unet
 
 COARSE = NetConfig(features=(2, 2), patch=(8, 8, 8), spacing_mm=12.0)
 FINE = NetConfig(features=(2, 2), patch=(8, 8, 8), spacing_mm=8.0)
+GIVEN = TrainedOn("given cases", "none")
 
 
 def biased(params, favourite: int):
@@ -30,7 +32,7 @@ def biased(params, favourite: int):
 
 def run_with(tmp_path, ct, coarse_class: int, fine_class: int = 4) -> int:
     coarse, fine = make_unet(COARSE, N_COARSE, 0)[1], make_unet(FINE, N_CLASSES, 0)[1]
-    models = Models(COARSE, FINE, biased(coarse, coarse_class), biased(fine, fine_class))
+    models = Models(COARSE, FINE, biased(coarse, coarse_class), biased(fine, fine_class), GIVEN)
     save_models(tmp_path / "models.safetensors", models)
     write_volume(tmp_path / "ct.nii.gz", ct)
     model = str(tmp_path / "models.safetensors")

@@ -18,8 +18,9 @@ pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
 
 from serving import CASES, GRID, Client, make_study, prediction, raw_request, serving
 
+from kidseg_jax.config import NetConfig
 from kidseg_jax.imaging.io import read_labels, write_volume
-from kidseg_jax.imaging.structures import RCC
+from kidseg_jax.imaging.structures import N_CLASSES, RCC
 from kidseg_jax.imaging.volume import Geometry, Volume
 from kidseg_jax.labelling.corrected import versions
 from kidseg_jax.labelling.events import LabelEvent, TimeEvent, content_hash
@@ -29,6 +30,9 @@ from kidseg_jax.labelling.query import DEFAULT
 from kidseg_jax.labelling.rest.presence import Presence
 from kidseg_jax.labelling.rest.store import has_checksum
 from kidseg_jax.labelling.server import make_app
+from kidseg_jax.network.models import N_COARSE, Models, save_models
+from kidseg_jax.network.origin import TrainedOn
+from kidseg_jax.network.unet import make_unet
 
 IDLE = [sys.executable, "-c", "pass"]
 
@@ -482,7 +486,11 @@ def test_a_checksum_holds_for_every_digest(tmp_path):
         has_checksum(path, "MD5:00")
 
 
-def test_serve_at_the_command_line(stage, tmp_path):
+def test_serve_at_the_command_line_says_what_a_model_of_phantoms_is(stage):
+    net = NetConfig(features=(2, 2), patch=(8, 8, 8), spacing_mm=8.0)
+    coarse, fine = make_unet(net, N_COARSE, 0)[1], make_unet(net, N_CLASSES, 0)[1]
+    models = stage / "models.safetensors"
+    save_models(models, Models(net, net, coarse, fine, TrainedOn("phantoms", "none")))
     command = [sys.executable, "-m", "kidseg_jax", "serve", str(stage.parent), "--port", "0"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
@@ -503,7 +511,8 @@ def test_serve_at_the_command_line(stage, tmp_path):
                 time.sleep(0.05)
     finally:
         server.terminate()
-        server.communicate(timeout=180)
+        _, warned = server.communicate(timeout=180)
+    assert warned == f"kidseg_jax: {models}: was trained on phantoms only and is not for patients\n"
 
 
 def test_serve_on_another_address_asks_for_the_token_that_it_prints(stage):

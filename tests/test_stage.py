@@ -9,6 +9,7 @@ from kidseg_jax.__main__ import main as verb
 from kidseg_jax.imaging.io import read_labels, read_volume
 from kidseg_jax.imaging.structures import NAMES
 from kidseg_jax.network.models import load_models
+from kidseg_jax.network.origin import TrainedOn
 from kidseg_jax.stage import main
 from kidseg_jax.staging.learning import Evidence, StageState, run_stage
 
@@ -37,7 +38,10 @@ def test_a_run_leaves_what_it_promises(finished):
     for name in ("run.json", "ledger.jsonl", "tables.md", "tables.csv", "report.html"):
         assert (finished / name).stat().st_size > 0
     assert load_models(finished).fine_net.features == (4, 8)
-    assert load_models(finished / "stage_1" / "models.safetensors").fine_net.spacing_mm == 4
+    first = load_models(finished / "stage_1" / "models.safetensors")
+    assert first.fine_net.spacing_mm == 4
+    assert first.trained_on == TrainedOn("phantoms", "none")
+    assert load_models(finished).trained_on == TrainedOn("phantoms", "simulated")
     assert not list(finished.rglob(".*"))  # no temporary file stays
     assert "simulated" in (finished / "tables.md").read_text()
     assert "hantom" in (finished / "report.html").read_text()
@@ -88,6 +92,7 @@ def test_the_cohort_on_disk_trains_to_the_same_result(finished, tmp_path):
         ours, theirs = metrics(out, stage), metrics(finished, stage)
         assert ours["test"] == theirs["test"]
         assert ours["labelling"] == theirs["labelling"]
+    assert load_models(out).trained_on == load_models(finished).trained_on  # a folder of phantoms is known
 
 
 def test_predict_writes_labels_on_the_input_grid_or_says_there_is_no_kidney(finished, tmp_path, capsys):
@@ -97,10 +102,13 @@ def test_predict_writes_labels_on_the_input_grid_or_says_there_is_no_kidney(fini
     code = verb(["predict", str(image), "--model", str(finished), "--out", str(tmp_path / "out")])
     written = list((tmp_path / "out").glob("*.nii.gz")) if code == 0 else []
     assert (code, len(written)) in ((0, 1), (2, 0))
+    said = capsys.readouterr().err
+    assert said.startswith(f"kidseg_jax: {finished}: was trained on phantoms only and is not for patients\n")
     if written:
         assert read_labels(written[0]).geometry.is_close(read_volume(image).geometry)
+        assert said.count("\n") == 1
     else:
-        assert "no kidney" in capsys.readouterr().err
+        assert "no kidney" in said
 
 
 def test_run_stage_needs_evidence_and_leaves_its_state_alone():

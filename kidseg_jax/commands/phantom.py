@@ -10,11 +10,9 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from kidseg_jax.config import CohortConfig
+from kidseg_jax.config import PHANTOM_RECORD, CohortConfig
 from kidseg_jax.imaging.files import write_text
 from kidseg_jax.imaging.structures import STRUCTURES
-
-RECORD = "phantom.json"
 
 
 @dataclass(frozen=True)
@@ -59,13 +57,13 @@ def run(arguments: Arguments) -> int:
 
 def _claim(out: Path, record: dict[str, object]) -> None:
     """Write what the folder holds, or check that it holds the same."""
-    path = out / RECORD
+    path = out / PHANTOM_RECORD
     text = json.dumps(record, indent=2) + "\n"
     if not path.exists():
         write_text(path, text)
     elif path.read_text(encoding="utf-8") != text:
         raise ValueError(
-            f"phantom: {out} holds a cohort of other settings (see {RECORD}); name another folder"
+            f"phantom: {out} holds a cohort of other settings (see {PHANTOM_RECORD}); name another folder"
         )
 
 

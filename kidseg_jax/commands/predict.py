@@ -12,9 +12,11 @@ import tyro
 
 from kidseg_jax.imaging.files import write_text
 from kidseg_jax.imaging.volume import Volume
+from kidseg_jax.network.origin import caution
 
 Rule = Literal["largest_kidney", "one_parenchyma", "masses_attached", "vessels_touch", "sides_apart"]
-COLUMNS = ("case", "side", "structure", "volume_ml", "incomplete")
+COLUMNS = ("case", "side", "structure", "volume_ml", "incomplete", "trained_on")
+UNKNOWN = "unknown"  # also of rows that an older version wrote
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Arguments:
     """Also write a PNG of the labels over the CT."""
     statistics: bool = False
     """Also write the volume of each structure that the model knows, for each kidney, in ml as CSV;
-    `incomplete` marks kidneys cut by the image.
+    `incomplete` marks kidneys cut by the image, `trained_on` tells models of phantoms from others.
     """
     rules: tuple[Rule, ...] = ("largest_kidney",)
     """The rules that tidy the labels (imaging/policy.py); --rules with nothing behind it has none. On
@@ -82,6 +84,8 @@ def run(arguments: Arguments) -> int:
     keep_freed_memory()
 
     models = load_models(arguments.model)
+    if line := caution(arguments.model, models.trained_on):
+        print(f"kidseg_jax: {line}", file=sys.stderr)
     failures: list[str] = []
     for number, job in enumerate(jobs, 1):
         if job.done and not arguments.overwrite:
@@ -169,11 +173,12 @@ def _rows(
     from kidseg_jax.network.models import told_structures
 
     told = told_structures(models)
-
+    trained_on = models.trained_on.cases if models.trained_on else UNKNOWN
     for kidney in disjoint(prediction.kidneys):
         for structure, volume in volumes_ml(kidney.labels, spacing_mm).items():
             if structure in told:
-                yield name, kidney.side, structure, f"{volume:.3f}", "yes" if kidney.incomplete else "no"
+                incomplete = "yes" if kidney.incomplete else "no"
+                yield name, kidney.side, structure, f"{volume:.3f}", incomplete, trained_on
 
 
 def _table(rows: list[tuple[str, ...]]) -> str:
@@ -188,5 +193,5 @@ def _gather(folder: Path, jobs: list[Job]) -> None:
     for job in jobs:
         if job.statistics and job.statistics.exists():
             with open(job.statistics, newline="", encoding="utf-8") as stream:
-                rows += [tuple(row) for row in csv.reader(stream)][1:]
+                rows += [tuple(row.get(c) or UNKNOWN for c in COLUMNS) for row in csv.DictReader(stream)]
     write_text(folder / "statistics.csv", _table(rows))

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import tyro
 
+from kidseg_jax.network.origin import caution
+
 
 @dataclass(frozen=True)
 class Arguments:
@@ -43,6 +45,7 @@ def run(arguments: Arguments) -> int:
         raise ValueError(f'serve: needs {", ".join(missing)}; install with pip install "kidseg_jax[serve]"')
     import uvicorn
 
+    from kidseg_jax.labelling.rest.study import open_study
     from kidseg_jax.labelling.server import make_app
 
     if not 0 <= arguments.port < 65536:
@@ -62,9 +65,24 @@ def run(arguments: Arguments) -> int:
     )
     listener = config.bind_socket()
     host, port = listener.getsockname()[:2]
+    _say_origin(open_study(arguments.run).models)
     print(f"serving {arguments.run} on http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
     uvicorn.Server(config).run(sockets=[listener])
     return 0
+
+
+def _say_origin(models: Path) -> None:
+    """One line on stderr for models of phantoms or of unknown origin and for a torn file, else none."""
+    from kidseg_jax.network.models import trained_on
+
+    if not models.exists():
+        return
+    try:
+        line = caution(models, trained_on(models))
+    except ValueError as error:  # people can go on: the next stage trains it again
+        line = str(error)
+    if line:
+        print(f"kidseg_jax: {line}", file=sys.stderr)
 
 
 def is_loopback(host: str) -> bool:

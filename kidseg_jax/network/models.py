@@ -11,24 +11,28 @@ from kidseg_jax.config import NetConfig
 from kidseg_jax.imaging.structures import N_CLASSES, STRUCTURES
 from kidseg_jax.network import checkpoint
 from kidseg_jax.network.losses import NEVER
+from kidseg_jax.network.origin import TrainedOn
 from kidseg_jax.network.unet import Params, make_unet
 
 N_COARSE = 2  # background, kidney
 
 
 class Models(NamedTuple):
-    """Both trained networks and the grids they look at."""
+    """Both trained networks, the grids they look at, and what they learned from (None: not known)."""
 
     coarse_net: NetConfig
     fine_net: NetConfig
     coarse: Params
     fine: Params
+    trained_on: TrainedOn | None = None
 
 
 def save_models(path: str | os.PathLike[str], models: Models) -> str:
     """Write both networks to one file; returns its hash."""
-    nets = {"coarse_net": asdict(models.coarse_net), "fine_net": asdict(models.fine_net)}
-    return checkpoint.save(path, {"coarse": models.coarse, "fine": models.fine}, nets)
+    about = {"coarse_net": asdict(models.coarse_net), "fine_net": asdict(models.fine_net)}
+    if models.trained_on is not None:
+        about["trained_on"] = asdict(models.trained_on)
+    return checkpoint.save(path, {"coarse": models.coarse, "fine": models.fine}, about)
 
 
 def load_models(path: str | os.PathLike[str]) -> Models:
@@ -53,13 +57,22 @@ def load_models(path: str | os.PathLike[str]) -> Models:
         "fine": make_unet(fine_net, N_CLASSES, seed=0)[1],
     }
     trees = checkpoint.load(file, like)
-    return Models(coarse_net, fine_net, trees["coarse"], trees["fine"])
+    return Models(coarse_net, fine_net, trees["coarse"], trees["fine"], _trained_on(about))
+
+
+def trained_on(file: Path) -> TrainedOn | None:
+    """What the networks of a file learned from; None where the file does not say."""
+    return _trained_on(checkpoint.about(file))
 
 
 def told_structures(models: Models) -> frozenset[str]:
     """The structures that the fine network was ever shown; the others have no probability anywhere."""
     bias = np.asarray(models.fine["head"]["bias"][...])
     return frozenset(structure.name for structure in STRUCTURES if bias[structure.label] > NEVER / 2)
+
+
+def _trained_on(about: dict[str, Any]) -> TrainedOn | None:
+    return TrainedOn(**about["trained_on"]) if "trained_on" in about else None
 
 
 def _net(fields: dict[str, Any]) -> NetConfig:

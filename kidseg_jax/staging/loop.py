@@ -20,6 +20,7 @@ from kidseg_jax.staging.learning import Evidence, StageState, run_stage
 from kidseg_jax.staging.lines import hand_lines
 from kidseg_jax.staging.plan import Plan, make_plan, stage_sizes
 from kidseg_jax.staging.progress import Reporter, TrainingWatch
+from kidseg_jax.staging.resume import trained_on
 from kidseg_jax.staging.rundir import RunDirectory, StageDirectory, write_json
 from kidseg_jax.staging.simulated import correct_kidney, surfaces_of
 from kidseg_jax.staging.study import labelled, merged, pair_kidneys, teach
@@ -76,7 +77,8 @@ class Loop:
         watch = TrainingWatch(reporter, index, directory.checkpoints)
         state = run_stage(state, new, self.config, watch)
         assert state.models is not None
-        model = save_models(directory.models, state.models)
+        learned_from = trained_on(self.run.path, index)
+        model = save_models(directory.models, state.models._replace(trained_on=learned_from))
         watch.clear()
         seconds = time.monotonic() - began
         test = self.test(directory, state.models, reporter, index)

@@ -5,7 +5,8 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from kidseg_jax.config import Config
+from kidseg_jax.config import PHANTOM_RECORD, Config
+from kidseg_jax.network.origin import TrainedOn
 from kidseg_jax.staging.rundir import read_json
 
 
@@ -27,6 +28,13 @@ def settings_of(run: Path) -> dict[str, Any]:
         }
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{file}: cannot be gone on with: {error!r}") from error
+
+
+def trained_on(run: Path, stage: int) -> TrainedOn:
+    """What the models of a stage of a run learn from; a folder that `phantom` wrote is one of phantoms."""
+    about = read_json(run / "run.json")
+    phantoms = about["data"] is None or (Path(about["data"]) / PHANTOM_RECORD).exists()
+    return TrainedOn("phantoms" if phantoms else "given cases", "none" if stage == 1 else about["annotator"])
 
 
 def from_json(kind: Any, value: Any) -> Any:
