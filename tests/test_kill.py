@@ -17,14 +17,19 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small_cohort import SETTINGS, write_cohort
+from small_cohort import SETTINGS, body, write_cohort
 
+from kidseg_jax import stage
+from kidseg_jax.imaging.cohort import Case
 from kidseg_jax.imaging.files import sweep_leftovers
-from kidseg_jax.labelling.events import LabelEvent
+from kidseg_jax.imaging.io import read_labels, write_volume
+from kidseg_jax.imaging.volume import Geometry, Volume
+from kidseg_jax.labelling.events import LabelEvent, MapEvent, content_hash
 from kidseg_jax.labelling.ledger import read_ledger
 from kidseg_jax.network import checkpoint
 from kidseg_jax.network.training import TrainState
 from kidseg_jax.staging.progress import Reporter, TrainingWatch
+from kidseg_jax.staging.simulated import require_unchanged
 
 KILLS = int(os.environ.get("KIDSEG_KILLS", "4"))
 SEED = int(os.environ.get("KIDSEG_KILL_SEED", "0"))
@@ -149,6 +154,40 @@ def test_a_finished_stage_whose_files_are_lost_or_torn_is_rebuilt_bit_for_bit(un
                 assert any(path.name in line and "correcting" in line for line in named)
         require_same(out, expected)
         assert (out / "ledger.jsonl").read_bytes() == ledger
+
+
+def test_a_corrected_file_that_was_changed_stops_the_run_and_nothing_is_written(
+    undisturbed, tmp_path, capsys
+):
+    arguments, *_ = undisturbed
+    whole, out = Path(arguments[-2]).parent / "whole", tmp_path / "run"
+    shutil.copytree(whole, out)
+    shutil.rmtree(out / "stage_2")
+    path = sorted((out / "stage_1" / "corrected").iterdir())[0]
+    labels = read_labels(path)
+    one_voxel = labels.array.copy()
+    one_voxel[tuple(np.argwhere(one_voxel)[0])] = 0
+    g = labels.geometry
+    moved = Geometry(g.shape, g.spacing_mm, (g.origin_mm[0] + 1, *g.origin_mm[1:]), g.direction)
+    for changed in (labels.with_array(one_voxel), Volume(labels.array, moved)):
+        write_volume(path, changed)
+        before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+        assert stage.main([*arguments, str(out)]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"kidseg_jax: {path}: not the labels that the ledger knows; put them back")
+        assert said.count("\n") == 1
+        assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+
+
+def test_labels_of_which_the_ledger_says_nothing_are_taken_as_they_are(tmp_path):
+    """As in a run of a version that did not write these lines."""
+    ct, labels = body(0)
+    case = Case("a", "a", ct, labels)
+    filed = [MapEvent("a", 2, "sha256:00"), MapEvent("b", 1, "sha256:00")]
+    require_unchanged(tmp_path, labels, case, 1, filed)
+    with pytest.raises(ValueError, match="not the labels that the ledger knows"):
+        require_unchanged(tmp_path, labels, case, 2, filed)
+    require_unchanged(tmp_path, labels, case, 2, [*filed, MapEvent("a", 2, content_hash(labels.array))])
 
 
 def test_a_torn_checkpoint_is_named_and_the_one_before_it_is_used(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""What a ledger line says: a label made or approved, time spent, a clock started, a torn line dropped."""
+"""What a ledger line says: labels made, filed or approved, time spent, a clock started, a torn line."""
 
 import hashlib
 from dataclasses import dataclass
@@ -115,6 +115,16 @@ class ApprovalEvent:
 
 
 @dataclass(frozen=True)
+class MapEvent:
+    """The simulated labels of a case's kidneys were put into one label map, the file that is learned from."""
+
+    kind: ClassVar[str] = "map"
+    case: str
+    stage: int
+    label: str
+
+
+@dataclass(frozen=True)
 class RepairEvent:
     """The last line was torn by a kill or a full disk: what it held, and where it stood."""
 
@@ -123,9 +133,9 @@ class RepairEvent:
     dropped: str
 
 
-Event = LabelEvent | TimeEvent | ClockEvent | ApprovalEvent | RepairEvent
+Event = LabelEvent | TimeEvent | ClockEvent | ApprovalEvent | MapEvent | RepairEvent
 KINDS: dict[str, type[Event]] = {
-    event.kind: event for event in (LabelEvent, TimeEvent, ClockEvent, ApprovalEvent, RepairEvent)
+    event.kind: event for event in (LabelEvent, TimeEvent, ClockEvent, ApprovalEvent, MapEvent, RepairEvent)
 }
 
 

@@ -11,7 +11,8 @@ import numpy as np
 from kidseg_jax.config import AnnotatorConfig, Config
 from kidseg_jax.imaging.cohort import Case, Kidney, kidneys_of, load_cohort
 from kidseg_jax.imaging.volume import Volume, canonical
-from kidseg_jax.labelling.ledger import append
+from kidseg_jax.labelling.events import MapEvent, content_hash
+from kidseg_jax.labelling.ledger import append, read_ledger
 from kidseg_jax.network import checkpoint
 from kidseg_jax.network.cascade import predict
 from kidseg_jax.network.models import Models, load_models, save_models
@@ -22,7 +23,7 @@ from kidseg_jax.staging.plan import Plan, make_plan, stage_sizes
 from kidseg_jax.staging.progress import Reporter, TrainingWatch
 from kidseg_jax.staging.resume import trained_on
 from kidseg_jax.staging.rundir import RunDirectory, StageDirectory, write_json
-from kidseg_jax.staging.simulated import correct_kidney, surfaces_of
+from kidseg_jax.staging.simulated import correct_kidney, require_unchanged, surfaces_of
 from kidseg_jax.staging.study import labelled, merged, pair_kidneys, teach
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Loop:
         """What the new cases of stage `index` teach: hand labels in stage 1, corrected ones after it."""
         evidence = Evidence()
         new = self.plan.new[index - 1]
+        known = read_ledger(self.run.ledger).events(MapEvent)
         for name in reporter.over(new, len(new), f"stage {index}: samples"):
             case = self.cases[self.index[name]]
             if index == 1:
@@ -59,7 +61,7 @@ class Loop:
                 lines = hand_lines(case, self.kidneys[name], labels, self.hand)
                 append(self.run.ledger, lines, once=True)
             else:
-                labels = self.corrected(index - 1, name)
+                labels = self.corrected(index - 1, case, known)
             evidence = evidence.and_also(teach(case, labels, self.config, self.threads))
         return evidence
 
@@ -157,20 +159,27 @@ class Loop:
             write_evidence(
                 directory.path, kidney.name, "new", ct, pair.box, pair.truth, pair.predicted, labels
             )
-        directory.write_labels("corrected", name, merged(case, corrected))
-        append(self.run.ledger, events, once=True)
+        labels = merged(case, corrected)
+        directory.write_labels("corrected", name, labels)
+        filed = MapEvent(name, index, content_hash(labels.array))
+        append(self.run.ledger, [*events, filed], once=True)
         return labelling, surfaces
 
-    def corrected(self, index: int, name: str) -> Volume:
-        """The corrected labels of a case of stage `index`; where its file is lost or broken, made again."""
-        directory = self.run.stage(index)
+    def corrected(self, index: int, case: Case, known: Sequence[MapEvent]) -> Volume:
+        """The corrected labels of a case of stage `index`; where its file is lost or broken, made again.
+
+        Raises ValueError where someone has changed them since the ledger heard of them.
+        """
+        directory, name = self.run.stage(index), case.name
         try:
-            return directory.read_labels("corrected", name)
+            labels = directory.read_labels("corrected", name)
         except (ValueError, OSError) as error:
             print(f"kidseg_jax: stage {index}: {error}; correcting {name} again", file=sys.stderr)
-        models, model = load_models(directory.models), checkpoint.about(directory.models)["sha256"]
-        self.label(directory, models, model, name, index)
-        return directory.read_labels("corrected", name)
+            models, model = load_models(directory.models), checkpoint.about(directory.models)["sha256"]
+            self.label(directory, models, model, name, index)
+            return directory.read_labels("corrected", name)
+        require_unchanged(directory.labels("corrected", name), labels, case, index, known)
+        return labels
 
 
 def names_of(cases: Sequence[Case]) -> tuple[str, ...]:

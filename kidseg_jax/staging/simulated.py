@@ -1,14 +1,16 @@
 """What the simulated annotator makes of one kidney: labels, records, ledger lines, surfaces."""
 
+from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kidseg_jax.config import AnnotatorConfig
 from kidseg_jax.imaging.cohort import Case
-from kidseg_jax.imaging.volume import canonical
+from kidseg_jax.imaging.volume import Volume, canonical
 from kidseg_jax.labelling.correction import correct, manual_seconds
-from kidseg_jax.labelling.events import LabelEvent, content_hash
+from kidseg_jax.labelling.events import LabelEvent, MapEvent, content_hash
 from kidseg_jax.staging.lines import cnn_lines
 from kidseg_jax.staging.study import KidneyPair
 
@@ -61,6 +63,22 @@ def correct_kidney(
             )
         )
     return done.labels, records, events
+
+
+def require_unchanged(
+    path: Path, labels: Volume, case: Case, stage: int, known: Collection[MapEvent]
+) -> None:
+    """ValueError unless the labels read from a corrected file are those that the ledger knows of the case.
+
+    known: all of the ledger. An older version wrote no such lines: its files are taken as they are.
+    """
+    hashes = {event.label for event in known if (event.case, event.stage) == (case.name, stage)}
+    same = labels.geometry.is_close(case.ct.geometry) and content_hash(labels.array) in hashes
+    if hashes and not same:
+        raise ValueError(
+            f"{path}: not the labels that the ledger knows; put them back, or remove the file to have them "
+            "made again"
+        )
 
 
 def surfaces_of(pair: KidneyPair, corrected: np.ndarray, case: Case) -> list[dict[str, Any]]:
