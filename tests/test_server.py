@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -467,6 +468,63 @@ def test_a_case_is_kept_for_its_person_until_the_cut_off():
     assert presence.take_next("carl", ["a", "b"]) == "a"
     presence.leave("carl", "a")
     assert presence.take_next("dora", ["a"]) == "a"
+
+
+def test_running_times_and_kept_cases_outlive_a_restart(tmp_path):
+    file, at = tmp_path / "presence.json", [1000.0]
+    before = Presence(600.0, file, clock=lambda: at[0])
+    assert before.take_next("anna", ["a", "b"]) == "a"
+    before.touch("bert", "b")
+    before.leave("bert", "b")
+    at[0] += 40.0
+    before.touch("anna", "a")
+    opened = before.worked("anna", "a").opened  # type: ignore[union-attr]
+    at[0] = 3.0  # the clock of another process
+    after = Presence(600.0, file, clock=lambda: at[0])
+    at[0] += 20.0
+    worked = after.worked("anna", "a")
+    assert worked is not None and worked.opened == opened and 60 <= worked.active_s < 62
+    assert after.worked("bert", "b") is None
+    assert after.take_next("carl", ["a", "b"]) == "b"
+    long_ago = json.loads(file.read_text()) | {"written": "2020-01-01T00:00:00+00:00"}
+    file.write_text(json.dumps(long_ago))
+    late = Presence(600.0, file, clock=lambda: at[0])
+    assert late.worked("anna", "a").active_s == 40 + 600  # type: ignore[union-attr]
+    assert late.take_next("carl", ["a", "b"]) == "a"
+    file.write_text(json.dumps(long_ago | {"written": "2120-01-01T00:00:00+00:00"}))  # a clock set back
+    assert Presence(600.0, file, clock=lambda: at[0]).worked("anna", "a").active_s < 80  # type: ignore[union-attr]
+    assert Presence(600.0, file, {("anna", "a", opened)}).worked("anna", "a") is None
+    for text in ("{", "[]", '{"written": "now", "running": []}', '{"written": null}'):
+        file.write_text(text)
+        with pytest.raises(ValueError, match="not the running times of a server; remove it"):
+            Presence(600.0, file)
+
+
+def test_a_server_that_starts_again_knows_since_when_a_case_is_open(stage, label):
+    with serving(make_app(stage.parent, IDLE)) as client:
+        case = client.next_sample()[1]["id"]
+        (running,) = json.loads((stage.parent / "presence.json").read_text())["running"]
+        assert (running["client"], running["case"]) == ("anna", case)
+    with serving(make_app(stage.parent, IDLE)) as client:
+        assert client.save_label(case, label)[0] == 200
+    (time_event,) = read_ledger(stage.parent / "ledger.jsonl").events(TimeEvent)
+    assert time_event.opened == running["opened"]
+    held = stage.parent / "presence.json"
+    assert json.loads(held.read_text())["running"] == []
+    held.write_text(json.dumps({"written": running["opened"], "running": [running]}))  # killed before `leave`
+    with serving(make_app(stage.parent, IDLE)) as client:
+        assert client.save_label(case, label)[0] == 200
+    assert read_ledger(stage.parent / "ledger.jsonl").events(TimeEvent) == [time_event]
+
+
+def test_a_full_disk_costs_running_times_and_not_the_work(tmp_path, capfd, small_disk):
+    presence = Presence(600.0, tmp_path / "presence.json")
+    small_disk(120)
+    assert presence.take_next("anna", ["a"]) == "a"
+    small_disk(resource.RLIM_INFINITY)
+    said = capfd.readouterr().err
+    assert "a restart now would lose running times" in said and said.count("\n") == 1
+    assert presence.worked("anna", "a") is not None and not list(tmp_path.iterdir())
 
 
 def test_a_checksum_holds_for_every_digest(tmp_path):

@@ -16,7 +16,6 @@ from kidseg_jax.labelling.rest import cases, control, store
 from kidseg_jax.labelling.rest.access import Access, TooLarge, too_large
 from kidseg_jax.labelling.rest.jobs import Jobs
 from kidseg_jax.labelling.rest.state import Endpoint, Server
-from kidseg_jax.labelling.rest.study import open_study
 
 ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
     ("GET", "/info/", cases.info),
@@ -63,7 +62,6 @@ def make_app(
     requests of a person that still counts as work. Raises ValueError when no stage of the run waits for
     people.
     """
-    open_study(run)
     server = Server(run, Jobs(train_command), token=token, idle_s=idle_s)
     routes = [
         Route(path, _bound(endpoint, server), methods=methods.split()) for methods, path, endpoint in ROUTES

@@ -66,7 +66,7 @@ async def next_sample(server: Server, request: Request) -> Response:
     client = wire.client_of(params)
     scores = {case: work.score for case, work in study.works.items()}
     ranked = order(sorted(waiting), scores, offered[strategy], np.random.default_rng())
-    case = server.presence.take_next(client, ranked)
+    case = await anyio.to_thread.run_sync(server.presence.take_next, client, ranked)
     if case is None:
         return JSONResponse({})
     is_local = request.client is not None and request.client.host in ("127.0.0.1", "::1")
@@ -95,7 +95,7 @@ async def infer(server: Server, request: Request) -> Response:
         params = {}
         ending = _result_ending(params)
     study, case = server.case(request)
-    server.presence.touch(wire.client_of(params), case)
+    await anyio.to_thread.run_sync(server.presence.touch, wire.client_of(params), case)
     image = await anyio.to_thread.run_sync(_predicted, study, case, ending)
     return _labelled(request, case, ending, image, began)
 
@@ -121,7 +121,7 @@ async def save_label(server: Server, request: Request) -> Response:
 
         path = await anyio.to_thread.run_sync(submit)
     if tag == "final":
-        server.presence.leave(client, case)
+        await anyio.to_thread.run_sync(server.presence.leave, client, case)
     return JSONResponse({"image": case, "label": case, "version": path.name})
 
 

@@ -1,26 +1,49 @@
 """Who works on what right now: leases of cases, and active time with an idle cut-off."""
 
+import json
+import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from kidseg_jax.labelling.events import now
+from kidseg_jax.imaging.files import write_text
+from kidseg_jax.labelling.events import now, seconds_between
 from kidseg_jax.labelling.rest.study import Worked
 
 
 @dataclass
 class Presence:
-    """What clients touch, and when. Thread-safe; kept in memory: a restart of the server loses running times.
+    """What clients touch, and when. Thread-safe.
 
     idle_s: a gap between two requests counts as work up to this long, and a case is kept for a client this
-    long.
+    long. file: where running times outlive a restart of the server, which is a gap like any other; None keeps
+    them in memory. counted: client, case and opening of times that are in the ledger already: a server that
+    was killed after it wrote them has left them in the file. Raises ValueError for a file of something else.
     """
 
     idle_s: float
+    file: Path | None = None
+    counted: Collection[tuple[str, str, str | None]] = ()
     clock: Callable[[], float] = time.monotonic
     _touched: dict[tuple[str, str], tuple[str, float, float]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        if self.file is None or not self.file.exists():
+            return
+        try:
+            held = json.loads(self.file.read_text(encoding="utf-8"))
+            away_s = max(seconds_between(held["written"], now()), 0.0)
+            for row in held["running"]:
+                client, case, opened = row["client"], row["case"], row["opened"]
+                seconds_between(opened, held["written"])  # both are times
+                if (client, case, opened) not in self.counted:
+                    last = self.clock() - away_s - float(row["quiet_s"])
+                    self._touched[client, case] = (opened, float(row["active_s"]), last)
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{self.file}: not the running times of a server; remove it") from error
 
     def touch(self, client: str, case: str) -> None:
         """The client does something with a case: its time runs, and the case is kept for it."""
@@ -40,6 +63,7 @@ class Presence:
         """The client is done with a case: its next time on it starts at 0."""
         with self._lock:
             self._touched.pop((client, case), None)
+            self._keep()
 
     def take_next(self, client: str, ranked: Sequence[str]) -> str | None:
         """The first case that nobody has, else the first that this client has, else None; it is touched."""
@@ -60,3 +84,18 @@ class Presence:
         at = self.clock()
         opened, active_s, last = self._touched.get((client, case), (now(), 0.0, at))
         self._touched[client, case] = (opened, active_s + min(at - last, self.idle_s), at)
+        self._keep()
+
+    def _keep(self) -> None:
+        """Write the file whole; where that fails people go on, and a line says what a restart would lose."""
+        if self.file is None:
+            return
+        at = self.clock()
+        rows = [
+            {"client": client, "case": case, "opened": opened, "active_s": active_s, "quiet_s": at - last}
+            for (client, case), (opened, active_s, last) in self._touched.items()
+        ]
+        try:
+            write_text(self.file, json.dumps({"written": now(), "running": rows}, indent=1) + "\n")
+        except OSError as error:
+            print(f"kidseg_jax: {error}: a restart now would lose running times", file=sys.stderr)

@@ -10,6 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from kidseg_jax.imaging.structures import STRUCTURES
+from kidseg_jax.labelling.events import TimeEvent
+from kidseg_jax.labelling.ledger import read_ledger
 from kidseg_jax.labelling.rest.jobs import Jobs
 from kidseg_jax.labelling.rest.presence import Presence
 from kidseg_jax.labelling.rest.study import Study, open_study
@@ -24,7 +26,9 @@ class Server:
 
     def __init__(self, run: Path, jobs: Jobs, *, token: str | None, idle_s: float):
         self.run, self.jobs, self.token = run, jobs, token
-        self.presence = Presence(idle_s)
+        times = read_ledger(self.study.ledger).events(TimeEvent)
+        counted = {(time.annotator, time.case, time.opened) for time in times}
+        self.presence = Presence(idle_s, run / "presence.json", counted)
         self.one_at_a_time = anyio.CapacityLimiter(1)
 
     @property
