@@ -1,5 +1,6 @@
 """Broken, impossible and foreign input: each ends in one clear line, exit code 2, and no file."""
 
+import errno
 import os
 import resource
 import subprocess
@@ -10,11 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bad_input import BAD, CT, Bad, labels_file
-from dicom_files import CANARIES
+from bad_input import BAD, CT, GRID, LABELS, Bad, labels_file
+from dicom_files import CANARIES, write_series
+from grids import body_ct
 from nifti_files import nifti_bytes, put
 
 from kidseg_jax.__main__ import main
+from kidseg_jax.imaging.io import write_volume
+from kidseg_jax.imaging.volume import Volume
 
 
 def files_in(folder: Path) -> list[str]:
@@ -59,17 +63,53 @@ def test_a_real_process_says_the_same(name, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("to", ["nifti", "nrrd", "seg.nrrd", "itksnap", "kits", "bids", "ply", "stl", "glb"])
-def test_a_full_disk_leaves_no_partial_file(to, tmp_path, capfd, small_disk):
+@pytest.mark.parametrize(
+    ("to", "largest_file"),
+    [
+        *((to, 300) for to in ("nifti", "nrrd", "seg.nrrd", "itksnap", "kits", "bids", "ply", "stl", "glb")),
+        *((to, 300) for to in ("nnunet", "msd", "dicom-seg")),
+        ("dicom-seg", 10_000),  # inside its frames
+    ],
+)
+def test_a_full_disk_leaves_no_partial_file(to, largest_file, tmp_path, capsys, small_disk):
     path = labels_file(tmp_path, noise=True)
-    small_disk(300)
-    code = main(["export", str(path), "--to", to, "--out", str(tmp_path / "out")])
+    write_volume(tmp_path / "ct.nii.gz", body_ct(GRID))
+    write_series(tmp_path / "ct", body_ct(GRID))
+    ct = {"dicom-seg": "ct", "nnunet": "ct.nii.gz", "msd": "ct.nii.gz"}
+    more = ["--ct", str(tmp_path / ct[to])] if to in ct else []
+    before = files_in(tmp_path)
+    small_disk(largest_file)
+    code = main(["export", str(path), "--to", to, "--out", str(tmp_path / "out"), *more])
     small_disk(resource.RLIM_INFINITY)
-    _, said = capfd.readouterr()
+    _, said = capsys.readouterr()
     assert code == 2
-    assert said.count("\n") == 1
-    assert "too large" in said
-    assert files_in(tmp_path) == [path.name]
+    assert said.count("\n") == 1 and "Traceback" not in said
+    assert said.startswith(f"kidseg_jax: [Errno {errno.EFBIG}] File too large: '{tmp_path / 'out'}")
+    assert files_in(tmp_path) == before
+
+
+@pytest.mark.parametrize(("to", "name"), [("nnunet", "Dataset007_x"), ("msd", "Task07_x")])
+def test_a_disk_that_fills_up_leaves_whole_cases_and_a_data_set_without_its_list(
+    to, name, tmp_path, capsys, small_disk
+):
+    """The second CT does not fit; a second call, with room, writes what the first would have."""
+    cases, out = tmp_path / "cases", tmp_path / name
+    noisy = body_ct(GRID)
+    plain = noisy.with_array(np.where(noisy.array > -500, 40, -1000).astype(np.int16))
+    for i, ct in enumerate((plain, noisy)):
+        write_volume(cases / f"case_{i:05d}" / "imaging.nii.gz", ct)
+        write_volume(cases / f"case_{i:05d}" / "segmentation.nii.gz", Volume(LABELS, GRID))
+    small_disk(2000)
+    code = main(["export", str(cases), "--to", to, "--out", str(out)])
+    small_disk(resource.RLIM_INFINITY)
+    said = capsys.readouterr().err
+    assert code == 2 and said.count("\n") == 1 and "File too large" in said and "case_00001" in said
+    left = files_in(out)
+    assert [Path(file).name.split(".")[0].removesuffix("_0000") for file in left] == ["case_00000"] * 2
+    held = {file: (out / file).read_bytes() for file in left}
+    assert main(["export", str(cases), "--to", to, "--out", str(out)]) == 0
+    assert {file: (out / file).read_bytes() for file in left} == held
+    assert len(files_in(out)) == 5 and "dataset.json" in files_in(out)
 
 
 @pytest.fixture

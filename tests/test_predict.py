@@ -92,12 +92,12 @@ def test_no_kidney_is_one_line_and_no_file(tmp_path, capfd):
 
 
 @pytest.mark.parametrize("ending", ["nii", "nrrd", "npz"])
-def test_a_full_disk_leaves_no_partial_file(tmp_path, capfd, small_disk, ending):
+def test_a_full_disk_leaves_no_partial_file(tmp_path, capsys, small_disk, ending):
     write_volume(tmp_path / "x.nii.gz", with_kidney())
     small_disk(100)
     code = predict(tmp_path / "x.nii.gz", "--to", ending)
     small_disk(resource.RLIM_INFINITY)
-    said = capfd.readouterr().err
+    said = capsys.readouterr().err
     assert code == 2
     assert said.count("\n") == 1
     assert "too large" in said

@@ -517,12 +517,12 @@ def test_a_server_that_starts_again_knows_since_when_a_case_is_open(stage, label
     assert read_ledger(stage.parent / "ledger.jsonl").events(TimeEvent) == [time_event]
 
 
-def test_a_full_disk_costs_running_times_and_not_the_work(tmp_path, capfd, small_disk):
+def test_a_full_disk_costs_running_times_and_not_the_work(tmp_path, capsys, small_disk):
     presence = Presence(600.0, tmp_path / "presence.json")
     small_disk(120)
     assert presence.take_next("anna", ["a"]) == "a"
     small_disk(resource.RLIM_INFINITY)
-    said = capfd.readouterr().err
+    said = capsys.readouterr().err
     assert "a restart now would lose running times" in said and said.count("\n") == 1
     assert presence.worked("anna", "a") is not None and not list(tmp_path.iterdir())
 

@@ -6,6 +6,7 @@ patient is empty.
 """
 
 import importlib.util
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -98,8 +99,10 @@ def write_dicom_seg(
         content_label="KIDNEYS",
         series_description="Kidneys and their structures",
     )
+    packed = io.BytesIO()  # pydicom hides an error of the disk in a traceback of its own
+    segmentation.save_as(packed)
     with written_whole(path) as temporary:
-        segmentation.save_as(temporary)
+        temporary.write_bytes(packed.getbuffer())
 
 
 def _highdicom() -> Any:
