@@ -7,7 +7,7 @@
 All take the same widths, patch and batch, Dice and cross-entropy over 6 classes, and Adam. They run in one
 process and take turns, so that a change of load touches all; the first step of each, which compiles, does
 not count. Reported are medians of --repeats. On a GPU the rate of the arithmetic of all convolutions (forward
-once, backward twice) stands over that of one large bfloat16 matrix product, measured here. Peers: the extra
+once, backward twice) stands over that of large bfloat16 matrix products, measured here. Peers: the extra
 `bench`. Rows go to benchmarks/results/training.csv and training_compile.csv.
 """
 
@@ -97,29 +97,29 @@ def monai_step(side: int, features: tuple[int, ...], batch: int, dtype: str, dev
     return run
 
 
-def gflop(side: int, features: tuple[int, ...], batch: int) -> float:
+def gflop(patch: tuple[int, ...], features: tuple[int, ...], pool: int, batch: int) -> float:
     """10^9 operations of a step's 3x3x3 convolutions in our U-Net: forward, and twice that backward."""
-    total = 0.0
+    voxels, total = float(np.prod(patch)), 0.0
     for level, (before, c) in enumerate(zip((1, *features[:-1]), features, strict=True)):
-        decoder = 0 if c == features[-1] else 3 * c * c
-        total += 54.0 * (side / 2**level) ** 3 * (before * c + c * c + decoder)
+        decoder = 3 * c * c if level < len(features) - 1 else 0
+        total += 54.0 * voxels / pool ** (3 * level) * (before * c + c * c + decoder)
     return 3 * batch * total / 1e9
 
 
-def matrix_gflops(n: int = 8192) -> float:
-    """Rate of one large bfloat16 matrix product on this device: what its matrix units reach."""
+def matrix_gflops(n: int = 8192, products: int = 10) -> float:
+    """Rate of large bfloat16 matrix products, one after another: what this device's matrix units reach."""
     import jax
     import jax.numpy as jnp
 
-    a = jnp.ones((n, n), jnp.bfloat16)
-    product = jax.jit(lambda a: a @ a)
-    product(a).block_until_ready()
+    a = jax.random.normal(jax.random.key(0), (n, n), jnp.bfloat16) / n**0.5
+    chain = jax.jit(lambda a: jax.lax.fori_loop(0, products, lambda _, b: a @ b, a))
+    chain(a).block_until_ready()
     seconds = []
-    for _ in range(10):
+    for _ in range(5):
         began = time.perf_counter()
-        product(a).block_until_ready()
+        chain(a).block_until_ready()
         seconds.append(time.perf_counter() - began)
-    return 2.0 * n**3 / median(seconds) / 1e9
+    return products * 2.0 * n**3 / median(seconds) / 1e9
 
 
 def take_turns(steps: dict[str, Step], repeats: int) -> dict[str, list[float]]:
@@ -151,7 +151,7 @@ def compare(side: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
             side, features, batch, dtype, "cuda" if on_gpu else "cpu"
         )
     seconds = take_turns(steps, arguments.repeats)
-    ours, work = median(next(iter(seconds.values()))), gflop(side, features, batch)
+    ours, work = median(next(iter(seconds.values()))), gflop((side,) * 3, features, 2, batch)
     peak = matrix_gflops() if on_gpu else float("nan")
     return [
         {

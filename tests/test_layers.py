@@ -1,4 +1,6 @@
-"""The layers compiled for CPU against the same in plain JAX: values, gradients and bits."""
+"""The layers' forms against plain arithmetic in float64 that JAX differentiates: values, gradients, bits."""
+
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,8 @@ from kidseg_jax.network.conv3d import Form
 from kidseg_jax.network.layers import conv_block, linear, max_pool, upsample
 from kidseg_jax.network.losses import segmentation_loss
 
-pytestmark = pytest.mark.skipif(not native.available(), reason="kidseg_jax._conv is not built")
+needs_native = pytest.mark.skipif(not native.available(), reason="kidseg_jax._conv is not built")
+FORMS = [pytest.param("native", marks=needs_native), "fold", "lax"]
 
 BLOCKS = [
     ((8, 8), 8, (2, 5, 6, 10)),
@@ -38,56 +41,117 @@ def assert_close(ours, expected):
         assert float(jnp.linalg.norm((a - b).ravel())) <= 1e-5 * float(jnp.linalg.norm(b.ravel()))
 
 
-def block_and_gradients(widths, c, shape, form: Form):
+def plain_block(inputs, kernels, scale, bias):
+    """The oracle: a convolution of the concatenation, the norm as its definition says."""
+    y = jax.lax.conv_general_dilated(
+        jnp.concatenate(inputs, -1),
+        jnp.concatenate(kernels, 3),
+        (1, 1, 1),
+        "SAME",
+        dimension_numbers=("NDHWC", "DHWIO", "NDHWC"),
+    )
+    mean, variance = y.mean((1, 2, 3), keepdims=True), y.var((1, 2, 3), keepdims=True)
+    y = (y - mean) / jnp.sqrt(variance + 1e-5) * scale + bias
+    return jnp.where(y >= 0, y, 0.01 * y)
+
+
+def draw_block(widths, c, shape):
     scale, bias, g, *arrays = normal(
         c, (c,), (c,), (*shape, c), *[(*shape, k) for k in widths], *[(3, 3, 3, k, c) for k in widths]
     )
-    inputs, kernels = arrays[: len(widths)], arrays[len(widths) :]
-    y, back = jax.vjp(lambda x, k, s, b: conv_block(x, k, s, b, form), inputs, kernels, scale, bias)
+    return (arrays[: len(widths)], arrays[len(widths) :], scale, bias), g
+
+
+def block_and_gradients(widths, c, shape, form: Form):
+    drawn, g = draw_block(widths, c, shape)
+    y, back = jax.vjp(lambda x, k, s, b: conv_block(x, k, s, b, form), *drawn)
     return y, back(g)
 
 
+def block_by_definition(drawn, g):
+    with jax.enable_x64(True):
+        drawn, g = jax.tree.map(lambda a: jnp.asarray(np.asarray(a), jnp.float64), (drawn, g))
+        y, back = jax.vjp(plain_block, *drawn)
+        return jax.tree.map(np.asarray, (y, back(g)))
+
+
+@cache
+def expected_block(widths, c, shape):
+    return block_by_definition(*draw_block(widths, c, shape))
+
+
+@needs_native
 @pytest.mark.parametrize("isa", native.INSTRUCTION_SETS)
 @pytest.mark.parametrize(("widths", "c", "shape"), BLOCKS)
-def test_block_agrees_with_plain_jax(isa, widths, c, shape, settings):
+def test_compiled_block_agrees_with_its_definition(isa, widths, c, shape, settings):
     native.set_instruction_set(isa)
-    assert_close(
-        block_and_gradients(widths, c, shape, "native"), block_and_gradients(widths, c, shape, "fold")
-    )
+    assert_close(block_and_gradients(widths, c, shape, "native"), expected_block(widths, c, shape))
 
 
-def test_block_of_a_constant_is_its_bias():
+@pytest.mark.parametrize("form", ["fold", "lax"])
+@pytest.mark.parametrize(("widths", "c", "shape"), BLOCKS)
+def test_plain_block_agrees_with_its_definition(form: Form, widths, c, shape):
+    assert_close(block_and_gradients(widths, c, shape, form), expected_block(widths, c, shape))
+
+
+@pytest.mark.parametrize(("widths", "c", "shape"), BLOCKS)
+def test_block_in_bfloat16_keeps_its_types(widths, c, shape):
+    """As on a GPU: activations in bfloat16, the norm and its parameters in float32.
+
+    All activations are above zero: one that rounds across it would change its slope from 1 to 0.01.
+    """
+    (inputs, kernels, scale, _), g = draw_block(widths, c, shape)
+    inputs, kernels, g = jax.tree.map(lambda a: a.astype(jnp.bfloat16), (inputs, kernels, g))
+    drawn = inputs, kernels, scale, jnp.full(c, 20.0)
+    y, back = jax.vjp(lambda x, k, s, b: conv_block(x, k, s, b, "lax"), *drawn)
+    narrow = [jnp.bfloat16] * (1 + 2 * len(widths)) + [jnp.float32] * 2
+    expected = jax.tree.leaves(block_by_definition(drawn, g))
+    for ours, exact, dtype in zip(jax.tree.leaves((y, back(g))), expected, narrow, strict=True):
+        assert ours.dtype == dtype
+        assert np.linalg.norm(ours.astype(jnp.float32) - exact) <= 1e-2 * np.linalg.norm(exact)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_block_of_a_constant_is_its_bias(form: Form):
     scale, bias = normal(0, (8,), (8,))
-    y = conv_block([jnp.zeros((1, 4, 4, 4, 2))], [jnp.ones((3, 3, 3, 2, 8))], scale, bias, "native")
+    y = conv_block([jnp.zeros((1, 4, 4, 4, 2))], [jnp.ones((3, 3, 3, 2, 8))], scale, bias, form)
     assert_close(y, jnp.broadcast_to(jax.nn.leaky_relu(bias, 0.01), y.shape))
 
 
-def test_block_far_from_zero_keeps_its_variance():
+@pytest.mark.parametrize("form", FORMS)
+def test_block_far_from_zero_keeps_its_variance(form: Form):
     """A mean 1000 times the spread: sums of squares in float32 would lose the variance."""
     x = 1000.0 + normal(1, (1, 16, 16, 16, 1))[0]
     kernel = jnp.zeros((3, 3, 3, 1, 1)).at[1, 1, 1].set(1.0)
-    y = conv_block([x], [kernel], jnp.ones(1), jnp.full(1, 9.0), "native") - 9.0
+    y = conv_block([x], [kernel], jnp.ones(1), jnp.full(1, 9.0), form) - 9.0
     assert float(jnp.abs(y.std() - 1.0)) < 1e-3
     assert float(jnp.abs(y.mean())) < 1e-3
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(("n", "c"), [(2, 8), (3, 5), (2, 1)])
-def test_max_pool_agrees_with_plain_jax(n, c):
+def test_max_pool_sends_the_gradient_to_the_largest(form: Form, n, c):
     x, g = normal(n, (2, 2 * n, n, 3 * n, c), (2, 2, 1, 3, c))
     pooled = np.asarray(x).reshape(2, 2, n, 1, n, 3, n, c).max((2, 4, 6))
     largest, of_block = np.repeat(np.repeat(np.repeat(np.stack([pooled, g]), n, 2), n, 3), n, 4)
-    y, back = jax.vjp(lambda x: max_pool(x, n, "native"), x)
-    plain, plain_back = jax.vjp(lambda x: max_pool(x, n, "fold"), x)
-    assert np.array_equal(y, pooled) and np.array_equal(plain, pooled)
-    expected = np.where(x == largest, of_block, 0)
-    assert np.array_equal(back(g)[0], expected) and np.array_equal(plain_back(g)[0], expected)
+    y, back = jax.vjp(lambda x: max_pool(x, n, form), x)
+    assert np.array_equal(y, pooled)
+    assert np.array_equal(back(g)[0], np.where(x == largest, of_block, 0))
 
 
-def test_max_pool_gives_the_gradient_to_the_first_of_equals():
+@needs_native
+def test_compiled_max_pool_gives_the_gradient_to_the_first_of_equals():
     dx = jax.grad(lambda x: max_pool(x, 2, "native").sum())(jnp.ones((1, 2, 2, 2, 3)))
     assert np.array_equal(dx.reshape(8, 3).sum(1), [3, 0, 0, 0, 0, 0, 0, 0])
 
 
+def test_plain_max_pool_shares_the_gradient_among_equals():
+    x = jnp.zeros((1, 2, 2, 4, 1)).at[0, 0, 0, 0].set(1.0).at[0, 1, 1, 1].set(1.0)
+    dx = jax.grad(lambda x: (max_pool(x, 2, "lax") * jnp.array([4.0, 8.0])[:, None]).sum())(x)
+    assert np.array_equal(dx[0, ..., 0], [[[2, 0, 1, 1], [0, 0, 1, 1]], [[0, 0, 1, 1], [0, 2, 1, 1]]])
+
+
+@needs_native
 @pytest.mark.parametrize("isa", native.INSTRUCTION_SETS)
 @pytest.mark.parametrize(("n", "shape"), [(2, (2, 3, 2, 5, 8)), (3, (1, 1, 4, 3, 5)), (2, (1, 2, 1, 1, 1))])
 def test_upsample_agrees_with_plain_jax(n, shape, isa, settings):
@@ -109,6 +173,7 @@ LINEARS = [
 ]
 
 
+@needs_native
 @pytest.mark.parametrize("isa", native.INSTRUCTION_SETS)
 @pytest.mark.parametrize(("shape", "c_in", "c_out"), LINEARS)
 @pytest.mark.parametrize("has_bias", [False, True])
@@ -123,6 +188,7 @@ def test_linear_agrees_with_plain_jax(shape, c_in, c_out, has_bias, isa, setting
     assert_close(value_and_gradients("native"), value_and_gradients("fold"))
 
 
+@needs_native
 @pytest.mark.parametrize("power", [1, 2])
 @pytest.mark.parametrize("weights", [(), (1.0, 10.0, 7.0)])
 @pytest.mark.parametrize("spread", [1.0, 100.0])
@@ -136,6 +202,7 @@ def test_loss_agrees_with_plain_jax(power, weights, spread):
     assert_close(ours, expected)
 
 
+@needs_native
 def test_threads_do_not_change_bits(settings):
     labels = jnp.asarray(np.random.default_rng(0).integers(0, 8, (2, 5, 6, 10)), jnp.int32)
     runs = []

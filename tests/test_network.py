@@ -10,7 +10,7 @@ from kidseg_jax.network import checkpoint
 from kidseg_jax.network.augment import random_patch, to_window
 from kidseg_jax.network.conv3d import best_form
 from kidseg_jax.network.layers import max_pool, upsample
-from kidseg_jax.network.losses import cross_entropy, dice_loss, merge_untold, segmentation_loss
+from kidseg_jax.network.losses import merge_untold, region_sums, segmentation_loss
 from kidseg_jax.network.training import Sample, n_steps, order_of_samples, start, train
 from kidseg_jax.network.unet import make_unet
 
@@ -45,16 +45,31 @@ def test_every_preset_gives_logits_for_its_patch(preset):
     assert bool(jnp.isfinite(logits).all())
 
 
-def test_dice_loss_of_known_overlaps():
-    truth = jnp.zeros((1, 4, 4, 4, 2)).at[:, :2, ..., 0].set(1.0)  # 32 voxels
-    half = jnp.zeros((1, 4, 4, 4, 2)).at[:, 1:3, ..., 0].set(1.0)  # 32 voxels, 16 shared
-    np.testing.assert_allclose(dice_loss(truth, truth), [0.0, 0.0], atol=1e-6)
-    np.testing.assert_allclose(dice_loss(half, truth), [1 - (2 * 16 + 1) / (64 + 1), 0.0], rtol=1e-5)
+FORMS = pytest.mark.parametrize("form", ["lax", best_form()])
 
 
-def test_cross_entropy_of_even_odds_is_log_of_the_number_of_classes():
+@FORMS
+def test_region_sums_of_known_overlaps(form):
+    labels = jnp.zeros((1, 4, 4, 4), jnp.int32).at[:, :2].set(1)
+    seen = 100.0 * jax.nn.one_hot(jnp.roll(labels, 1, axis=1), 3)
+    whole = [[16, 32, 32, 1600], [16, 32, 32, 1600], [0, 0, 0, 0]]
+    np.testing.assert_allclose(region_sums(seen, labels, 1, form), whole, rtol=1e-5, atol=1e-6)
+
+
+@FORMS
+def test_dice_loss_of_known_overlaps(form):
+    labels = jnp.zeros((1, 4, 4, 4), jnp.int32).at[:, :2].set(1)
+    truth, half = (100.0 * jax.nn.one_hot(y, 2) for y in (labels, jnp.roll(labels, 1, axis=1)))
+    assert segmentation_loss(truth, labels, (), 1, form) == pytest.approx(0.0, abs=1e-6)
+    assert segmentation_loss(half, labels, (), 1, form) == pytest.approx(1 - (2 * 16 + 1) / (64 + 1))
+
+
+@FORMS
+def test_cross_entropy_of_even_odds_is_log_of_the_number_of_classes(form):
     labels = jnp.array([[[[0, 1], [2, 1]]]])
-    assert cross_entropy(jnp.zeros((1, 1, 2, 2, 3)), labels, (1.0, 5.0, 9.0)) == pytest.approx(np.log(3))
+    loss = segmentation_loss(jnp.zeros((1, 1, 2, 2, 3)), labels, (1.0, 5.0, 9.0), 1, form)
+    dice = [1 - (2 * n / 3 + 1) / (4 / 3 + n + 1) for n in (2, 1)]
+    assert loss == pytest.approx(np.mean(dice) + np.log(3))
 
 
 def test_weights_change_what_an_error_costs():

@@ -20,7 +20,7 @@ from kidseg_jax.network.augment import to_window
 from kidseg_jax.network.found_kidney import FoundKidney, label_kidney
 from kidseg_jax.network.models import N_COARSE, Models
 from kidseg_jax.network.roi import Roi, sample_ct
-from kidseg_jax.network.runtime import named_memory
+from kidseg_jax.network.runtime import compiler_options, named_memory
 from kidseg_jax.network.tiles import MOST_GROWTHS, grown, slide
 from kidseg_jax.network.unet import Params, make_unet
 
@@ -187,4 +187,4 @@ def _jitted(net: NetConfig, n_classes: int) -> Callable[[Params, np.ndarray], ja
     def logits(params: Params, hu: np.ndarray) -> jax.Array:
         return apply(params, to_window(jnp.asarray(hu), net.window_hu)[..., None])
 
-    return jax.jit(logits)
+    return jax.jit(logits, compiler_options=compiler_options())

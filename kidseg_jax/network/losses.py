@@ -1,5 +1,7 @@
 """Losses between logits and label maps."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
@@ -7,27 +9,6 @@ from kidseg_jax.network import native
 from kidseg_jax.network.conv3d import Form, best_form
 
 NEVER = -1e4  # a logit whose probability is 0
-
-
-def dice_loss(probs: jax.Array, onehot: jax.Array, power: int = 1) -> jax.Array:
-    """1 - Dice of each class over the batch: (b, z, y, x, c) twice -> (c,), 0 perfect, near 1 disjoint.
-
-    A class absent from both has loss 0: one voxel is added to overlap and sizes. power: of the probabilities
-    in the size, 1 as published, or 2, which rewards being sure. Source: Kim et al. 2020, eq. 1 and 2;
-    Milletari et al. 2016, eq. 5.
-    """
-    axes = (0, 1, 2, 3)
-    overlap = (probs * onehot).sum(axes)
-    size = (probs**power).sum(axes) + onehot.sum(axes)
-    return 1.0 - (2.0 * overlap + 1.0) / (size + 1.0)
-
-
-def cross_entropy(logits: jax.Array, labels: jax.Array, class_weights: tuple[float, ...]) -> jax.Array:
-    """Weighted mean of -log p(label): (b, z, y, x, c), (b, z, y, x) int -> scalar."""
-    log_probs = jax.nn.log_softmax(logits)
-    picked = jnp.take_along_axis(log_probs, labels[..., None], axis=-1)[..., 0]
-    weights = jnp.asarray(class_weights, logits.dtype)[labels]
-    return -(weights * picked).sum() / weights.sum()
 
 
 def segmentation_loss(
@@ -47,19 +28,35 @@ def segmentation_loss(
     """
     if untold is not None:
         logits = merge_untold(logits, untold)
-    if (form or best_form()) == "native" and logits.dtype == jnp.float32 and dice_power in (1, 2):
-        overlap, size, count, nll = native.region_sums(logits, labels.astype(jnp.int32), dice_power).T
-        dice = 1.0 - (2.0 * overlap + 1.0) / (size + count + 1.0)
-        entropy = _weighted_mean(nll, count, class_weights)
-    else:
-        onehot = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
-        dice = dice_loss(jax.nn.softmax(logits), onehot, dice_power)
-        count = onehot.sum((0, 1, 2, 3))
-        entropy = cross_entropy(logits, labels, class_weights) if class_weights else 0.0
+    sums = region_sums(logits, labels.astype(jnp.int32), dice_power, form)
+    overlap, size, count, nll = sums.T
+    dice = 1.0 - (2.0 * overlap + 1.0) / (size + count + 1.0)
     if not class_weights:
         return dice[1:].mean()
     there = (count[1:] > 0).astype(count.dtype)
+    weights = jnp.asarray(class_weights, count.dtype)
+    entropy = (weights * nll).sum() / (weights * count).sum()
     return (dice[1:] * there).sum() / jnp.maximum(there.sum(), 1.0) + entropy
+
+
+def region_sums(logits: jax.Array, labels: jax.Array, power: int, form: Form | None = None) -> jax.Array:
+    """Sums over voxels: logits (b, z, y, x, c), labels int32 (b, z, y, x) -> (c, 4), power 1 or 2.
+
+    Of each class: its probability on its voxels, its probability to `power` everywhere, its number of voxels,
+    and -log of its probability on them. form: "native" is compiled for CPU, any other is plain JAX.
+    """
+    if (form or best_form()) == "native" and logits.dtype == jnp.float32:
+        return native.region_sums(logits, labels, power)
+    return _region_sums(logits, labels, power)
+
+
+@partial(jax.checkpoint, static_argnums=2)
+def _region_sums(logits: jax.Array, labels: jax.Array, power: int) -> jax.Array:
+    onehot = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+    log_probs = jax.nn.log_softmax(logits)
+    probs = jnp.exp(log_probs)
+    each = (probs * onehot, probs**power, onehot, -log_probs * onehot)
+    return jnp.stack([a.sum((0, 1, 2, 3)) for a in each], axis=-1)
 
 
 def merge_untold(logits: jax.Array, untold: jax.Array) -> jax.Array:
@@ -72,11 +69,3 @@ def merge_untold(logits: jax.Array, untold: jax.Array) -> jax.Array:
     background = untold.at[..., 0].set(True)
     merged = jax.nn.logsumexp(jnp.where(background, logits, NEVER), axis=-1, keepdims=True)
     return jnp.concatenate([merged, jnp.where(untold, NEVER, logits)[..., 1:]], axis=-1)
-
-
-def _weighted_mean(nll: jax.Array, count: jax.Array, class_weights: tuple[float, ...]) -> jax.Array | float:
-    """Cross-entropy from the sums of -log p and the voxels of each class; 0 without weights."""
-    if not class_weights:
-        return 0.0
-    weights = jnp.asarray(class_weights, jnp.float32)
-    return (weights * nll).sum() / (weights * count).sum()

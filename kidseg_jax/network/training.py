@@ -12,7 +12,7 @@ from optax.contrib import MuonDimensionNumbers, muon
 from kidseg_jax.config import NetConfig, TrainConfig
 from kidseg_jax.network.augment import random_patch
 from kidseg_jax.network.losses import NEVER, segmentation_loss
-from kidseg_jax.network.runtime import keep_freed_memory
+from kidseg_jax.network.runtime import compiler_options, keep_freed_memory
 from kidseg_jax.network.unet import Params, make_unet
 
 
@@ -133,7 +133,7 @@ def start(
         return TrainState(params, optimizer_state, state.step + 1), loss  # pyright: ignore[reportArgumentType]
 
     state = TrainState(params, jax.jit(optimizer.init)(params), jnp.zeros((), jnp.int32))
-    return state, jax.jit(step, donate_argnums=0)
+    return state, jax.jit(step, donate_argnums=0, compiler_options=compiler_options())
 
 
 def order_of_samples(n_samples: int, n_draws: int, seed: int) -> np.ndarray:

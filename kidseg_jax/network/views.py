@@ -10,6 +10,7 @@ import numpy as np
 from kidseg_jax.config import NetConfig
 from kidseg_jax.imaging.structures import N_CLASSES
 from kidseg_jax.network.augment import to_window
+from kidseg_jax.network.runtime import compiler_options
 from kidseg_jax.network.unet import Params, make_unet
 
 MOVES = (0, 2, -2)
@@ -43,4 +44,4 @@ def _jitted(net: NetConfig) -> Callable[[Params, np.ndarray], jax.Array]:
         logits = apply(params, to_window(jnp.asarray(hu), net.window_hu)[..., None])
         return jax.nn.softmax(logits.astype(jnp.float32), axis=-1)
 
-    return jax.jit(probabilities)
+    return jax.jit(probabilities, compiler_options=compiler_options())
