@@ -39,7 +39,7 @@ def two_blocks(n: int) -> list[tuple[np.ndarray, np.ndarray]]:
 def fitted(samples, steps=120):
     settings = TrainConfig(steps=steps, batch=2, class_weights=WEIGHTS, shift_mm=8.0, optimizer="muon")
     state, step = start(NET, settings, 3, steps, 0, never_told(samples))
-    for after, _ in train(state, step, samples, steps, settings.batch, 1):
+    for _, after, _ in train(state, step, samples, steps, settings.batch, 1):
         state = after
     return state.params
 

@@ -173,10 +173,11 @@ def run(settings: TrainConfig, total: int, stop: int | None = None, resume: str 
     if resume is not None:
         state = checkpoint.load(resume, state)
     losses = []
-    for after, loss in train(state, step, samples(3), total, settings.batch, seed=4):
+    for done, after, loss in train(state, step, samples(3), total, settings.batch, seed=4):
         state = after
         losses.append(float(loss))
-        if int(state.step) == stop:
+        assert done == int(state.step)
+        if done == stop:
             break
     return state, losses
 

@@ -145,10 +145,11 @@ def order_of_samples(n_samples: int, n_draws: int, seed: int) -> np.ndarray:
 
 def train(
     state: TrainState, step: Step, samples: Sequence[Sample], total: int, batch: int, seed: int
-) -> Iterator[tuple[TrainState, jax.Array]]:
-    """(state, loss) after every step until `total` steps are done; a state half-way continues bit for bit.
+) -> Iterator[tuple[int, TrainState, jax.Array]]:
+    """(steps done, state, loss) after every step up to `total`; a state half-way continues bit for bit.
 
-    The loss stays on the device: reading it is the caller's choice. Raises ValueError without samples.
+    State and loss may still be on their way: the loop waits for the step before, so that the device has
+    always one more to do, and only who reads them waits for this one. Raises ValueError without samples.
     """
     if not samples:
         raise ValueError("train: need at least one labelled kidney, got none")
@@ -163,6 +164,7 @@ def train(
     never, n_classes = never_told(samples), len(state.params["head"]["bias"][...])
     merges = any(s.untold != never for s in samples)
     untold = np.array([[c in s.untold for c in range(n_classes)] for s in samples])
+    before = jnp.zeros(())
     for i in range(int(state.step), total):
         here = slice(i * batch, (i + 1) * batch)
         drawn = order[here]
@@ -172,4 +174,6 @@ def train(
         )
         merged = (jnp.asarray(untold[drawn]),) if merges else ()
         state, loss = step(state, cts, labels, key, *merged)
-        yield state, loss
+        before.block_until_ready()
+        before = loss
+        yield i + 1, state, loss

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
+import jax
 import numpy as np
 
 from kidseg_jax.config import Config, NetConfig, TrainConfig
@@ -39,7 +40,7 @@ class Watch(Protocol):
 
     def resume(self, role: Role, fresh: TrainState, total: int) -> TrainState: ...
 
-    def step(self, role: Role, state: TrainState, loss: object, total: int) -> None: ...
+    def step(self, role: Role, done: int, state: TrainState, loss: jax.Array, total: int) -> None: ...
 
 
 class Unwatched:
@@ -48,7 +49,7 @@ class Unwatched:
     def resume(self, role: Role, fresh: TrainState, total: int) -> TrainState:
         return fresh
 
-    def step(self, role: Role, state: TrainState, loss: object, total: int) -> None:
+    def step(self, role: Role, done: int, state: TrainState, loss: jax.Array, total: int) -> None:
         pass
 
 
@@ -86,7 +87,7 @@ def _fit(
     fresh, step = start(net, settings, n_classes, total, seeds[0], never_told(samples))
     state = watch.resume(role, fresh, total)
     with named_memory(f"train the {role} network", net, settings.batch):
-        for after, loss in train(state, step, samples, total, settings.batch, seeds[1]):
+        for done, after, loss in train(state, step, samples, total, settings.batch, seeds[1]):
             state = after
-            watch.step(role, state, loss, total)
-    return state.params
+            watch.step(role, done, state, loss, total)
+        return jax.block_until_ready(state.params)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import jax
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -76,8 +77,7 @@ class TrainingWatch:
         )
         return state
 
-    def step(self, role: Role, state: TrainState, loss: object, total: int) -> None:
-        done = int(state.step)
+    def step(self, role: Role, done: int, state: TrainState, loss: jax.Array, total: int) -> None:
         self.reporter.bars.update(self.bar, completed=done)
         if done % STEPS_A_CHECKPOINT == 0 and done < total:
             checkpoint.save(
@@ -86,7 +86,7 @@ class TrainingWatch:
             for old in self._files(role)[:-2]:
                 old.unlink()
         if done % 20 == 0:
-            self.losses.append((role, done, float(loss)))  # pyright: ignore[reportArgumentType]
+            self.losses.append((role, done, float(loss)))
             self.reporter.say(
                 f"stage {self.stage}: {role} network, step {done} of {total}, loss {self.losses[-1][2]:.3f}"
             )
