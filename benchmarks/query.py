@@ -109,7 +109,8 @@ class Phantoms:
         state = jax.tree.map(jnp.copy, fresh)
         samples = [Sample(self.samples[name].ct, labels[name]) for name in labels]
         walk = train(state, step, samples, self.settings.steps, self.settings.batch, self.seed)
-        return deque(walk, maxlen=1)[0][0].params
+        _, trained, _ = deque(walk, maxlen=1)[0]
+        return trained.params
 
     def views(self, model: Params, case: str) -> list[np.ndarray]:
         return views_of(self.net, model, self.inner(self.samples[case].ct, -MARGIN))

@@ -255,6 +255,10 @@ def main() -> None:
 
         if native.available():
             native.set_threads(arguments.threads)
+    else:
+        from kidseg_jax.network.runtime import limit_memory
+
+        limit_memory()  # as the commands do; PyTorch needs the rest
     for side in arguments.sides:
         rows = compare(side, arguments)
         for row in rows:

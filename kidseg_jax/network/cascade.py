@@ -46,7 +46,8 @@ def predict(
     """Labels of the five structures for a CT in HU (z, y, x), on exactly its grid.
 
     threads: for the C++ kernels, None takes every core. laps_s, if given, is filled with the seconds of each
-    part: upload (the CT in order and on the coarse grid), coarse, boxes, crop, fine and export. A kidney that
+    part: upload (the CT in order and on the coarse grid), coarse, boxes, crop, fine and export. Only grids of
+    the networks' sizes go to the device, so that no program is compiled for the size of a CT. A kidney that
     touches a face of its ROI gets a larger one, at most twice. largest_only: of each side, keep the largest
     piece of parenchyma with RCC alone. Raises ValueError where the CT holds NaN or the device's memory is too
     small.
