@@ -47,7 +47,7 @@ def test_the_training_step_is_one_plain_program(on_a_gpu):
     roi = (12, 12, 16)
     cts, labels = ((jax.ShapeDtypeStruct(roi, t),) * 2 for t in (jnp.int16, jnp.uint8))
     program = lowered(step, state, cts, labels, jax.random.key(0)).as_text()
-    layers = 2 * 2 + 3  # encoder; decoder, whose first convolution has two inputs
+    layers = 2 * 2 + 2  # encoder, decoder
     assert len(convolutions(program)) == 3 * layers - 1  # the image itself needs no gradient
     assert all(types(line) == {"bf16"} for line in convolutions(program))
     assert "kidseg" not in program and "callback" not in program
