@@ -229,7 +229,27 @@ _text(
     NRRD.replace("dimension: 3", "dimension: 4").replace("24", "2 24"),
 )
 _text("nhdr_without_data", "x.nhdr", "x.nhdr", NRRD.replace("encoding", "data file: gone.raw\nencoding"))
-_text("nrrd_bad_gzip", "x.nrrd", "x.nrrd", NRRD.replace("raw", "gzip"), b"\x1f\x8b" + b"\0" * 50)
+_text("nrrd_more_than_claimed", "x.nrrd", "there are more", NRRD, CT.tobytes() + b"\0")
+_text("nrrd_without_endian", "x.nrrd", "endian must be", NRRD.replace("endian: little\n", ""), CT.tobytes())
+_text("nrrd_of_blocks", "x.nrrd", "plain numbers", NRRD.replace("type: short", "type: block"), CT.tobytes())
+_text("nrrd_unknown_space", "x.nrrd", "need a space", NRRD.replace("left-posterior-superior", "scanner-xyz"))
+
+
+def _gzip_nrrd(name: str, says: str, data: bytes) -> None:
+    _text(f"nrrd_gzip_{name}", "x.nrrd", f"x.nrrd: {says}", NRRD.replace("raw", "gzip"), data)
+
+
+MEMBERS = gzip.compress(CT.tobytes()[:999], mtime=0) + gzip.compress(CT.tobytes()[999:], mtime=0)
+BROKEN_GZIP = "the gzip stream is cut or broken, need 15360 bytes of voxels"
+_gzip_nrrd("of_nothing", BROKEN_GZIP, b"\x1f\x8b" + b"\0" * 50)
+_gzip_nrrd("missing", BROKEN_GZIP, CT.tobytes())
+_gzip_nrrd("empty", "the header claims 15360 bytes", b"")
+_gzip_nrrd("cut", BROKEN_GZIP, MEMBERS[: len(MEMBERS) // 2])
+_gzip_nrrd("cut_between_members", "cut short", gzip.compress(CT.tobytes()[:999]))
+_gzip_nrrd("cut_in_the_trailer", BROKEN_GZIP, MEMBERS[:-4])
+_gzip_nrrd("with_a_flipped_checksum", BROKEN_GZIP, MEMBERS[:-5] + bytes([MEMBERS[-5] ^ 255]) + MEMBERS[-4:])
+_gzip_nrrd("with_garbage_behind", BROKEN_GZIP, MEMBERS + b"garbage" * 9)
+_gzip_nrrd("with_a_member_too_many", "the header claims 15360 bytes of voxels, there are", MEMBERS + MEMBERS)
 
 META = (
     "ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\nDimSize = 24 20 16\n"
@@ -408,8 +428,11 @@ def _segmentation(name: str, says: str, header: str, data: bytes = LABELS.tobyte
 
 SEG = NRRD.replace("type: short", "type: unsigned char")
 _segmentation("seg_single_voxel", "holds no data", SEG.replace("24 20 16", "1 1 1"), b"\0")
-_segmentation("seg_cut", "the data has", SEG, LABELS.tobytes()[:-9])
-_segmentation("seg_gzip_cut", "cut short", SEG.replace("raw", "gzip"), gzip.compress(LABELS.tobytes())[:-20])
+_segmentation("seg_cut", "cut short", SEG, LABELS.tobytes()[:-9])
+SEG_GZIP, PACKED_LABELS = SEG.replace("raw", "gzip"), gzip.compress(LABELS.tobytes(), mtime=0)
+_segmentation("seg_gzip_cut", "cut or broken, need 7680 bytes of voxels", SEG_GZIP, PACKED_LABELS[:-20])
+_segmentation("seg_gzip_with_garbage_behind", "cut or broken", SEG_GZIP, PACKED_LABELS + b"garbage" * 9)
+_segmentation("seg_gzip_twice", "there are more", SEG_GZIP, PACKED_LABELS * 2)
 _segmentation("seg_of_floats", "whole numbers", SEG.replace("unsigned char", "float"))
 _segmentation("seg_text_encoding", "raw or gzip", SEG.replace("raw", "ascii"))
 _segmentation(

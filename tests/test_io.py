@@ -315,7 +315,7 @@ def test_real_files_read_as_nibabel_reads_them(shared_data):
 
 def test_itk_is_loaded_once_by_many_threads(tmp_path):
     """Two threads that load ITK at once get half a module each; the first reading of a process is a race."""
-    paths = [tmp_path / f"x{ending}" for ending in (".nii.gz", ".nrrd", ".mha")]
+    paths = [tmp_path / name for name in ("x.nii.gz", "x.mha", "y.mha")]
     for path in paths:
         write_volume(path, Volume(CT, LPS))
     code = (
@@ -333,8 +333,8 @@ def test_itk_is_loaded_once_by_many_threads(tmp_path):
     assert done.stdout.split() == [str(int(CT.sum()))] * 9, done.stderr
 
 
-@pytest.mark.parametrize("ending", [".npz", ".nii", ".nii.gz"])
-def test_npz_and_nifti_need_no_itk(tmp_path, ending):
+@pytest.mark.parametrize("ending", [".npz", ".nii", ".nii.gz", ".nrrd"])
+def test_npz_nifti_and_nrrd_need_no_itk(tmp_path, ending):
     write_volume(tmp_path / f"x{ending}", Volume(CT, LPS))
     code = (
         "import sys; sys.modules['itk'] = None\n"

@@ -12,7 +12,6 @@ import numpy as np
 from kidseg_jax.imaging import (
     io_meta,
     io_nifti,
-    io_nifti_data,
     io_nifti_labels,
     io_nifti_write,
     io_nrrd,
@@ -48,7 +47,8 @@ def read_with_notes(
 
     uint8 and int16 voxels stay (one array, no second copy), other whole numbers become int16, and
     floating point becomes float32, scaled as the file says. series: which of several DICOM series; form:
-    which of two contradicting NIfTI orientations. NIfTI and .npz need no ITK. Raises ValueError, in one line,
+    which of two contradicting NIfTI orientations. ITK is needed for MetaImage and for NRRD files that keep
+    their voxels elsewhere or in an encoding other than raw and gzip. Raises ValueError, in one line,
     for what cannot be read without guessing: other endings, broken or cut files, more than one volume, no or
     impossible geometry, nan voxels, whole numbers outside int16. FileNotFoundError: no such path.
     """
@@ -173,7 +173,9 @@ def _read_file(path: Path, form: io_nifti.Form | None) -> tuple[np.ndarray, Grid
     if ending in (".nii", ".nii.gz"):
         header = io_nifti.read_header(path)
         grid = io_nifti.grid_of_header(path.name, header, form)
-        return io_nifti_data.read_voxels(path, header), grid
+        return io_nifti.read_voxels(path, header), grid
+    if ending in (".nrrd", ".nhdr") and (found := io_nrrd.read_nrrd(path)) is not None:
+        return found
     from kidseg_jax.imaging import io_itk
 
     return io_itk.read_meta(path) if ending in (".mha", ".mhd") else io_itk.read_nrrd(path)

@@ -13,7 +13,7 @@ _LOADING = threading.Lock()
 
 
 def read_nrrd(path: Path) -> tuple[np.ndarray, Grid]:
-    """Voxels (z, y, x) and the grid of a .nrrd or .nhdr file with one scalar volume."""
+    """Voxels (z, y, x) and the grid of a .nrrd or .nhdr file with one scalar volume, in any encoding."""
     fields = io_nrrd.read_fields(path)
     io_nrrd.require_one_volume(path.name, fields)
     itk = quiet_itk()

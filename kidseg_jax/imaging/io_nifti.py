@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from kidseg_jax.imaging.io_geometry import Grid, grid_of
-from kidseg_jax.imaging.io_nifti_data import check_length, first_bytes
+from kidseg_jax.imaging.io_stored import Stored, check_length, first_bytes, is_packed, read_stored
 
 Form = Literal["sform", "qform", "pixdim"]
 HEADER_BYTES = 348
@@ -56,6 +56,10 @@ class Header:
         """
         return not (self.slope == 0 or np.isnan(self.slope)) and (self.slope, self.intercept) != (1.0, 0.0)
 
+    def stored(self, path: Path) -> Stored:
+        """Where the voxels of the file lie that this is the header of."""
+        return Stored(path, self.sizes, self.dtype, is_packed(path), skipped=self.data_offset)
+
 
 def read_header(path: Path) -> Header:
     """The header of a .nii or .nii.gz file, checked against the length of the file.
@@ -65,9 +69,7 @@ def read_header(path: Path) -> Header:
     (cut, or a lie).
     """
     where = path.name
-    with open(path, "rb") as stream:
-        packed = stream.read(2) == b"\x1f\x8b"
-    if packed and not path.name.lower().endswith(".gz"):
+    if is_packed(path) and not path.name.lower().endswith(".gz"):
         raise ValueError(f"{where}: holds gzip data, need the ending .nii.gz")
     raw = first_bytes(path, HEADER_BYTES)
     if len(raw) < HEADER_BYTES:
@@ -77,8 +79,22 @@ def read_header(path: Path) -> Header:
         second = any(struct.unpack_from(o + "i", raw)[0] == 540 for o in "<>")
         raise ValueError(f"{where}: not a NIfTI-1 file" + (", NIfTI-2 is not read" if second else ""))
     header = _parse(where, raw, order)
-    check_length(path, header, packed)
+    check_length(header.stored(path))
     return header
+
+
+def read_voxels(path: Path, header: Header) -> np.ndarray:
+    """The voxels (z, y, x) of a file whose header was read, scaled as it says; float where they are scaled.
+
+    Raises ValueError where the file is cut or its gzip stream broken.
+    """
+    voxels = read_stored(header.stored(path))
+    if header.scaled:
+        small = voxels.dtype.itemsize <= 2 or voxels.dtype == np.float32
+        voxels = voxels.astype(np.float32 if small else np.float64, copy=voxels.dtype.kind != "f")
+        voxels *= header.slope
+        voxels += header.intercept
+    return voxels
 
 
 def grid_of_header(where: str, header: Header, form: Form | None = None) -> Grid:

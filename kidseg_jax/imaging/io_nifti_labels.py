@@ -2,9 +2,7 @@
 moving it.
 """
 
-import gzip
 import math
-import zlib
 from io import BufferedIOBase
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import numpy as np
 
 from kidseg_jax.imaging import io_nifti
 from kidseg_jax.imaging.io_geometry import Grid
+from kidseg_jax.imaging.io_stored import BROKEN, is_packed, unpacked
 
 BLOCK_BYTES = 1 << 18  # fits a core's own cache
 
@@ -27,12 +26,10 @@ def read_nifti_labels(path: Path, form: io_nifti.Form | None = None) -> tuple[np
         grid = io_nifti.grid_of_header(path.name, header, form)
         if header.scaled:
             return None
-        with open(path, "rb") as plain:
-            packed = plain.read(2) == b"\x1f\x8b"
-        with gzip.open(path) if packed else open(path, "rb") as stream:
+        with unpacked(path, is_packed(path)) as stream:
             stream.read(header.data_offset)
             labels = _labels_of(stream, header.dtype, math.prod(header.sizes))
-    except (ValueError, EOFError, zlib.error, gzip.BadGzipFile):
+    except (ValueError, *BROKEN):
         return None
     return None if labels is None else (labels.reshape(header.sizes[::-1]), grid)
 

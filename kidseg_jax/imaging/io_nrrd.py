@@ -1,4 +1,4 @@
-"""NRRD headers and plain .nrrd files: the fields as text, and a writer that needs no ITK."""
+"""NRRD headers as text, and files whose voxels lie in them, raw or in gzip: read and written without ITK."""
 
 import zlib
 from collections.abc import Iterator
@@ -8,8 +8,33 @@ from typing import BinaryIO
 import numpy as np
 
 from kidseg_jax.imaging.files import written_whole
+from kidseg_jax.imaging.io_geometry import Grid, grid_of
+from kidseg_jax.imaging.io_stored import Stored, check_length, read_stored
 from kidseg_jax.imaging.volume import Geometry, Volume
 
+SPACES = {
+    "left-posterior-superior": (1.0, 1.0, 1.0),
+    "lps": (1.0, 1.0, 1.0),
+    "right-anterior-superior": (-1.0, -1.0, 1.0),
+    "ras": (-1.0, -1.0, 1.0),
+    "left-anterior-superior": (1.0, -1.0, 1.0),
+    "las": (1.0, -1.0, 1.0),
+}
+VOXELS = {
+    **dict.fromkeys(("uchar", "unsigned char", "uint8", "uint8_t"), "u1"),
+    **dict.fromkeys(("signed char", "int8", "int8_t"), "i1"),
+    **dict.fromkeys(("short", "short int", "signed short", "signed short int", "int16", "int16_t"), "i2"),
+    **dict.fromkeys(("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"), "u2"),
+    **dict.fromkeys(("int", "signed int", "int32", "int32_t"), "i4"),
+    **dict.fromkeys(("uint", "unsigned int", "uint32", "uint32_t"), "u4"),
+    **dict.fromkeys(("longlong", "long long", "long long int"), "i8"),
+    **dict.fromkeys(("signed long long", "signed long long int", "int64", "int64_t"), "i8"),
+    **dict.fromkeys(
+        ("ulonglong", "unsigned long long", "unsigned long long int", "uint64", "uint64_t"), "u8"
+    ),
+    "float": "f4",
+    "double": "f8",
+}
 NAMES = {"uint8": "unsigned char", "int16": "short", "float32": "float", "uint16": "unsigned short"}
 LONGEST_HEADER = 1 << 20
 
@@ -90,6 +115,62 @@ def vectors_of(where: str, text: str) -> np.ndarray:
     if vectors.ndim != 2 or vectors.shape[1] != 3:
         raise ValueError(f"{where}: need vectors of three numbers, got {text!r}")
     return vectors
+
+
+def read_nrrd(path: Path) -> tuple[np.ndarray, Grid] | None:
+    """Voxels (z, y, x) and the grid of a file with one scalar volume, without ITK.
+
+    None where the voxels are not in the file itself, raw or in gzip. Raises ValueError for what cannot be
+    read without guessing, a cut or broken gzip stream, and anything behind the voxels.
+    """
+    fields, start = split_header(path)
+    require_one_volume(path.name, fields)
+    if not _in_file(fields):
+        return None
+    grid = grid_of_fields(path.name, fields)
+    return read_voxels(path, fields, start), grid
+
+
+def _in_file(fields: dict[str, str]) -> bool:
+    elsewhere = {"data file", "datafile", "line skip", "lineskip", "byte skip", "byteskip"}
+    return fields.get("encoding", "").lower() in ("raw", "gzip", "gz") and not elsewhere & set(fields)
+
+
+def read_voxels(path: Path, fields: dict[str, str], start: int) -> np.ndarray:
+    """The voxels of a file, slowest axis first; fields and start as `split_header` gives them.
+
+    Raises ValueError as `read_nrrd` does, and where the voxels are not in the file itself.
+    """
+    where = path.name
+    kind, endian = fields.get("type", ""), fields.get("endian", "").lower()
+    if kind not in VOXELS:
+        raise ValueError(f"{where}: voxels must be plain numbers, got type {kind!r}")
+    if not _in_file(fields):
+        raise ValueError(
+            f"{where}: need data in the file itself, raw or gzip, got encoding {fields.get('encoding')!r}"
+        )
+    if endian not in ("little", "big") and VOXELS[kind][1] != "1":
+        raise ValueError(f"{where}: endian must be little or big, got {endian!r}")
+    dtype = np.dtype((">" if endian == "big" else "<") + VOXELS[kind])
+    packed = fields["encoding"].lower() != "raw"
+    stored = Stored(path, sizes_of(where, fields), dtype, packed, start)
+    check_length(stored)
+    return read_stored(stored, alone=True)
+
+
+def grid_of_fields(where: str, fields: dict[str, str]) -> Grid:
+    """The grid of the last three axes, in LPS."""
+    space = fields.get("space", "").lower()
+    if space not in SPACES or "space directions" not in fields:
+        raise ValueError(
+            f"{where}: need a space such as left-posterior-superior and directions, got {space!r}"
+        )
+    signs = np.array(SPACES[space])
+    steps = vectors_of(where, fields["space directions"])
+    if len(steps) != 3:
+        raise ValueError(f"{where}: need three space directions, got {len(steps)}")
+    origin = vectors_of(where, fields.get("space origin", "(0,0,0)"))[0]
+    return grid_of(where, sizes_of(where, fields)[-3:], (steps * signs).T, origin * signs)
 
 
 def geometry_fields(geometry: Geometry) -> list[str]:

@@ -1,7 +1,6 @@
 """3D Slicer segmentations (.seg.nrrd): label maps with names, colours and codes."""
 
 import re
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,29 +8,13 @@ from typing import NamedTuple
 import numpy as np
 
 from kidseg_jax.imaging import io_nrrd
-from kidseg_jax.imaging.io_geometry import Grid, grid_of
+from kidseg_jax.imaging.io_geometry import Grid
 from kidseg_jax.imaging.structures import CATEGORIES, STRUCTURES, Structure
 from kidseg_jax.imaging.volume import Volume
 
 CONTEXT = "Segmentation category and type - DICOM master list"
 REGIONS = "Anatomic codes - DICOM master list"
 KIDNEY = "64033007"
-SPACES = {
-    "left-posterior-superior": (1.0, 1.0, 1.0),
-    "lps": (1.0, 1.0, 1.0),
-    "right-anterior-superior": (-1.0, -1.0, 1.0),
-    "ras": (-1.0, -1.0, 1.0),
-    "left-anterior-superior": (1.0, -1.0, 1.0),
-    "las": (1.0, -1.0, 1.0),
-}
-VOXELS = {
-    **dict.fromkeys(("uchar", "unsigned char", "uint8", "uint8_t"), "u1"),
-    **dict.fromkeys(("signed char", "int8", "int8_t"), "i1"),
-    **dict.fromkeys(("short", "short int", "signed short", "signed short int", "int16", "int16_t"), "i2"),
-    **dict.fromkeys(("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"), "u2"),
-    **dict.fromkeys(("int", "signed int", "int32", "int32_t"), "i4"),
-    **dict.fromkeys(("uint", "unsigned int", "uint32", "uint32_t"), "u4"),
-}
 
 
 class Segment(NamedTuple):
@@ -104,10 +87,12 @@ def read_segmentation(path: Path) -> tuple[np.ndarray, Grid, tuple[Segment, ...]
         raise ValueError(f"{where}: need 3 axes, or a list axis and 3, got sizes {sizes}")
     if int(np.prod(sizes[-3:])) == 1:
         raise ValueError(f"{where}: holds no data (a single-voxel segmentation)")
-    stored = _data(path, fields, start, sizes)
+    if fields.get("type") in ("float", "double"):
+        raise ValueError(f"{where}: label values must be whole numbers, got type {fields['type']!r}")
+    grid = io_nrrd.grid_of_fields(where, fields)
+    stored = io_nrrd.read_voxels(path, fields, start)
     layers = stored.reshape(1, *stored.shape) if stored.ndim == 3 else np.moveaxis(stored, -1, 0)
     found = _segments(where, fields)
-    grid = _grid(where, fields, sizes[-3:])
     if not found or len(layers) == 1:
         if layers.min() < 0 or layers.max() > 255:
             raise ValueError(f"{where}: label values must be 0 to 255, got {layers.min()} to {layers.max()}")
@@ -155,45 +140,6 @@ def _segments(where: str, fields: dict[str, str]) -> list[tuple[int, int, Segmen
         rgb = (colour[0], colour[1], colour[2]) if len(colour) == 3 else None
         found.append((layer, label, Segment(label, get["Name"], rgb, code[1] if code else None)))
     return found
-
-
-def _data(path: Path, fields: dict[str, str], start: int, sizes: tuple[int, ...]) -> np.ndarray:
-    where = path.name
-    kind, encoding = fields.get("type", ""), fields.get("encoding", "")
-    if kind not in VOXELS:
-        raise ValueError(f"{where}: label values must be whole numbers, got type {kind!r}")
-    if encoding not in ("gzip", "gz", "raw") or "data file" in fields or "datafile" in fields:
-        raise ValueError(f"{where}: need data in the file itself, raw or gzip, got encoding {encoding!r}")
-    dtype = np.dtype((">" if fields.get("endian") == "big" else "<") + VOXELS[kind])
-    needed = int(np.prod([int(n) for n in sizes])) * dtype.itemsize
-    with open(path, "rb") as stream:
-        stream.seek(start)
-        raw = stream.read()
-    if encoding != "raw":
-        unpacker = zlib.decompressobj(wbits=47)
-        try:
-            raw = unpacker.decompress(raw, needed + 1)
-        except zlib.error as error:
-            raise ValueError(f"{where}: the gzip stream is broken: {error}") from error
-        if len(raw) <= needed and not unpacker.eof:
-            raise ValueError(f"{where}: cut short: the gzip stream ends after {len(raw)} of {needed} bytes")
-    if len(raw) != needed:
-        raise ValueError(f"{where}: the header claims {needed} bytes, the data has {len(raw)}")
-    return np.frombuffer(raw, dtype).reshape(sizes[::-1])
-
-
-def _grid(where: str, fields: dict[str, str], sizes_xyz: tuple[int, ...]) -> Grid:
-    space = fields.get("space", "").lower()
-    if space not in SPACES or "space directions" not in fields:
-        raise ValueError(
-            f"{where}: need a space such as left-posterior-superior and directions, got {space!r}"
-        )
-    signs = np.array(SPACES[space])
-    steps = io_nrrd.vectors_of(where, fields["space directions"])
-    if len(steps) != 3:
-        raise ValueError(f"{where}: need three space directions, got {len(steps)}")
-    origin = io_nrrd.vectors_of(where, fields.get("space origin", "(0,0,0)"))[0]
-    return grid_of(where, sizes_xyz, (steps * signs).T, origin * signs)
 
 
 def _boxes(array: np.ndarray, most: int) -> list[str]:

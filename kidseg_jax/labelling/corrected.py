@@ -2,7 +2,6 @@
 
 import os
 import re
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from kidseg_jax.imaging.files import sync_folder
+from kidseg_jax.imaging.io_stored import BLOCK_BYTES, BROKEN, is_packed, unpacked
 from kidseg_jax.imaging.structures import N_CLASSES, NAMES, STRUCTURES, structure_named
 from kidseg_jax.imaging.volume import Geometry, Labels, Volume
 
@@ -179,18 +179,15 @@ def require_size(path: Path, grid: Geometry) -> None:
 
 
 def _unpacks_beyond(path: Path, start: int, most_bytes: int) -> bool:
-    """Whether the gzip stream at `start` holds more than most_bytes; a broken one is left to its reader."""
-    unpacker, total = zlib.decompressobj(wbits=31), 0
-    with open(path, "rb") as stream:
-        stream.seek(start)
-        while not unpacker.eof and (packed := unpacker.unconsumed_tail or stream.read(1 << 16)):
-            try:
-                total += len(unpacker.decompress(packed, 1 << 20))
-            except zlib.error:
-                return False
-            if total > most_bytes:
-                return True
-    return False
+    """Whether the data at `start` unpack to more than most_bytes; broken ones are left to their reader."""
+    total = 0
+    try:
+        with unpacked(path, is_packed(path, start), start) as stream:
+            while total <= most_bytes and (block := stream.read(BLOCK_BYTES)):
+                total += len(block)
+    except BROKEN:
+        return False
+    return total > most_bytes
 
 
 def _about(grid: Geometry) -> str:
