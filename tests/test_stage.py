@@ -1,9 +1,12 @@
 """The main job, small: stages of learning, predicting and correcting on phantoms, in memory and on disk."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from small_cohort import SETTINGS, write_cohort
 
 from kidseg_jax.__main__ import main as verb
 from kidseg_jax.imaging.io import read_labels, read_volume
@@ -138,6 +141,28 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, said, tmp_path, capsys
     error = capsys.readouterr().err
     assert said in error
     assert "Traceback" not in error
+
+
+def test_a_bare_node_trains_and_predicts_without_itk_and_open3d(tmp_path):
+    """As on a GPU node: arrays in, the same label files out."""
+    write_cohort(tmp_path / "cohort", 6, 6)
+    ct = tmp_path / "cohort" / "case_00000" / "imaging.npz"
+    code = (
+        "import sys\n"
+        "sys.modules.update(itk=None, open3d=None)\n"
+        "from kidseg_jax.__main__ import main as verb\n"
+        "from kidseg_jax.stage import main\n"
+        "data, run, ct, out, *settings = sys.argv[1:]\n"
+        "failed = main([*settings, '--data', data, '--out', run])\n"
+        "sys.exit(failed or verb(['predict', ct, '--model', run, '--out', out, '--to', 'seg.nrrd']))\n"
+    )
+    out, found = tmp_path / "run", tmp_path / "found"
+    arguments = [tmp_path / "cohort", out, ct, found, *SETTINGS]
+    done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert list(out.glob("stage_1/corrected/*.seg.nrrd")) and (out / "tables.md").exists()
+    (labels,) = found.glob("*.seg.nrrd")
+    assert read_labels(labels).geometry == read_volume(ct).geometry
 
 
 def test_help_says_what_every_setting_means(capsys):

@@ -2,7 +2,6 @@
 
 import fcntl
 import importlib.metadata
-import importlib.util
 import json
 import os
 import platform
@@ -93,7 +92,7 @@ class StageDirectory:
 
     def labels(self, kind: str, case: str) -> Path:
         """File of one case's label map; kind is predictions, to_correct or corrected."""
-        return self.path / kind / f"{case}{label_ending()}"
+        return self.path / kind / f"{case}.seg.nrrd"
 
     def write_labels(self, kind: str, case: str, labels: Volume) -> None:
         from kidseg_jax.imaging.io import write_volume
@@ -104,11 +103,6 @@ class StageDirectory:
         from kidseg_jax.imaging.io import read_labels
 
         return read_labels(self.labels(kind, case))
-
-
-def label_ending() -> str:
-    """.seg.nrrd, or .npz on a machine without ITK."""
-    return ".seg.nrrd" if importlib.util.find_spec("itk") else ".npz"
 
 
 def write_json(path: Path, data: Any) -> None:
