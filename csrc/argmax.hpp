@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -106,7 +107,7 @@ public:
           blend_(agreed_.size() * static_cast<std::size_t>(in.classes) + 8) {}
 
     void take(const Taps& z, const Taps& y) {
-        z_ = &z, y_ = &y, blended_ = false;
+        z_ = &z, y_ = &y, blended_ = false, last_x_ = agreed_.size();
         const std::size_t nz = z.weights.size(), ny = y.weights.size();
         if (first_y_ == y.first && ny_ == ny) return;
         first_y_ = y.first, ny_ = ny;
@@ -119,7 +120,7 @@ public:
         alike_ = agreed_[0] != none && std::equal(agreed_.begin() + 1, agreed_.end(), agreed_.begin());
     }
 
-    // A class that wins in every voxel that is blended wins the blend, since no weight is negative.
+    // A class that wins in all voxels that are blended, or at both ends of a cell, wins between: no weight is negative.
     void write_labels(const std::vector<Cell>& cells, const std::vector<Taps>& x, std::uint8_t* to) {
         if (alike_) return static_cast<void>(std::fill_n(to, x.size(), static_cast<std::uint8_t>(agreed_[0])));
         std::size_t begin = 0;  // of a run of one value
@@ -128,7 +129,8 @@ public:
             if (value != none) std::fill(to + begin, to + end, static_cast<std::uint8_t>(value));
         };
         for (const Cell& cell : cells) {
-            const std::int16_t agreed = cell.two && agreed_[cell.source + 1] != agreed_[cell.source] ? none : agreed_[cell.source];
+            const std::int16_t here = winner_at(cell.source);
+            const std::int16_t agreed = cell.two && winner_at(cell.source + 1) != here ? none : here;
             if (agreed != value) {
                 write_run(cell.begin);
                 begin = cell.begin, value = agreed;
@@ -147,34 +149,58 @@ private:
         return winners_.data() + (z * in_.shape[1] + y) * in_.shape[2];
     }
 
+    // The winner of the blended row at a source voxel; neighbouring cells ask for the one between them in turn.
+    [[nodiscard]] std::int16_t winner_at(std::size_t x) {
+        if (agreed_[x] != none) return agreed_[x];
+        if (last_x_ != x) last_x_ = x, last_winner_ = blended_label(x, false, 1.0f, 0.0f);
+        return last_winner_;
+    }
+
     [[nodiscard]] std::uint8_t blended_label(const Taps& x) {
+        const bool two = x.weights.size() > 1;
+        return blended_label(static_cast<std::size_t>(x.first), two, x.weights[0], two ? x.weights[1] : 0.0f);
+    }
+
+    [[nodiscard]] std::uint8_t blended_label(std::size_t x, bool two, float a, float b) {
         if (!blended_) blend();
         const auto classes = static_cast<std::size_t>(in_.classes);
-        const bool two = x.weights.size() > 1;
-        const float *here = blend_.data() + static_cast<std::size_t>(x.first) * classes, *next = two ? here + classes : here;
-        const float a = x.weights[0], b = two ? x.weights[1] : 0.0f;
+        const float *here = blend_.data() + x * classes, *next = two ? here + classes : here;
 #if defined(__SSE2__)
         if (classes <= 8) return lanes_.winner(here, next, a, b);
 #endif
         return winner(classes, [&](std::size_t c) { return a * here[c] + b * next[c]; });
     }
 
+    struct Weighted {
+        const float* row;
+        float weight;
+    };
+
     void blend() {
         blended_ = true;
-        std::fill(blend_.begin(), blend_.end(), 0.0f);
-        const auto classes = static_cast<std::size_t>(in_.classes);
+        std::array<Weighted, 4> rows{};
+        std::size_t n = 0;
         for (std::size_t i = 0; i < z_->weights.size(); ++i)
-            for (std::size_t j = 0; j < y_->weights.size(); ++j) {
-                const float w = z_->weights[i] * y_->weights[j];
-                const float* v = in_.row(z_->first + static_cast<Index>(i), y_->first + static_cast<Index>(j));
-                float* to = blend_.data();
-                if (in_.rows_are_packed())
-                    for (std::size_t k = 0; k < agreed_.size() * classes; ++k) to[k] += w * v[k];
-                else
-                    for (Index x = 0; x < in_.shape[2]; ++x)
-                        for (std::size_t c = 0; c < classes; ++c)
-                            *to++ += w * v[x * in_.stride[2] + static_cast<Index>(c) * in_.class_stride];
-            }
+            for (std::size_t j = 0; j < y_->weights.size(); ++j)
+                rows[n++] = {in_.row(z_->first + static_cast<Index>(i), y_->first + static_cast<Index>(j)), z_->weights[i] * y_->weights[j]};
+        if (n == 4) blend_rows<4>(rows);
+        else if (n == 2) blend_rows<2>(rows);
+        else blend_rows<1>(rows);
+    }
+
+    template <std::size_t n>
+    void blend_rows(const std::array<Weighted, 4>& rows) {
+        const auto sum = [&](Index at) {
+            float total = rows[0].weight * rows[0].row[at];
+            for (std::size_t i = 1; i < n; ++i) total += rows[i].weight * rows[i].row[at];
+            return total;
+        };
+        float* to = blend_.data();
+        if (in_.rows_are_packed())
+            for (Index at = 0; at < in_.shape[2] * in_.classes; ++at) to[at] = sum(at);
+        else
+            for (Index x = 0; x < in_.shape[2]; ++x)
+                for (Index c = 0; c < in_.classes; ++c) *to++ = sum(x * in_.stride[2] + c * in_.class_stride);
     }
 
     const Scores& in_;
@@ -183,6 +209,8 @@ private:
     Index first_y_ = -1;
     std::size_t ny_ = 0;
     bool blended_ = false, alike_ = false;
+    std::size_t last_x_ = 0;
+    std::int16_t last_winner_ = none;
     std::vector<std::int16_t> agreed_;  // the winner of all source rows at each x, or none
     std::vector<float> blend_;          // (x, class), and room to read 8 classes of the last
 #if defined(__SSE2__)

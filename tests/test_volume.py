@@ -17,6 +17,7 @@ from kidseg_jax.imaging.volume import (
     canonical,
     orientation,
     oriented,
+    pasted,
     require_same_grid,
 )
 
@@ -125,6 +126,26 @@ def test_part_keeps_places():
     part = grid.part((-2, 1, 3), (4, 5, 6))
     assert part.shape == (6, 4, 3)
     np.testing.assert_allclose(part.to_world(np.array([2, 1, 1])), grid.to_world(np.array([0, 2, 4])))
+
+
+@pytest.mark.parametrize("code", ["LPS", "RAS", "IPL", "SLA", "ARI"])
+def test_pieces_are_pasted_where_they_belong_whatever_the_axes_and_threads(code):
+    rng = np.random.default_rng(ord(code[0]))
+    shape = (70, 6, 7)
+    original = oriented(Volume(np.zeros(shape, np.int16), Geometry(shape, (1.0, 1.0, 1.0))), code)
+    expected = np.zeros(shape, np.uint8)
+    parts = []
+    for _ in range(3):
+        lo = [int(rng.integers(0, n)) for n in shape]
+        hi = [int(rng.integers(a, n + 1)) for a, n in zip(lo, shape, strict=True)]
+        labels = rng.choice(np.arange(3, dtype=np.uint8), np.subtract(hi, lo), p=(0.9, 0.05, 0.05))
+        here = tuple(map(slice, lo, hi))
+        expected[here] = np.where(expected[here] > 0, expected[here], labels)
+        parts.append(((lo[0], lo[1], lo[2]), labels))
+    for threads in (1, 3):
+        whole = pasted(parts, original, threads)
+        assert whole.geometry == original.geometry and whole.array.dtype == np.uint8
+        np.testing.assert_array_equal(canonical(whole).array, expected)
 
 
 @pytest.mark.parametrize(

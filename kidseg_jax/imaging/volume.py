@@ -1,10 +1,15 @@
 """A volume: an array (z, y, x) and where it lies in the patient (LPS, mm)."""
 
+import math
+import mmap
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+
+from kidseg_jax import kernels
 
 Mask = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.uint8]
@@ -12,6 +17,7 @@ Spacing = tuple[float, float, float]
 Shape = tuple[int, int, int]
 
 ORTHONORMAL_TOLERANCE = 1e-4
+SLAB = 16  # slices
 IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
@@ -120,17 +126,36 @@ def on_grid_of(array: np.ndarray, original: Volume) -> Volume:
     return Volume(np.ascontiguousarray(np.transpose(back, np.argsort(order))), original.geometry)
 
 
-def pasted(parts: Sequence[tuple[Shape, Labels]], original: Volume) -> Volume:
+def pasted(parts: Sequence[tuple[Shape, Labels]], original: Volume, threads: int = 1) -> Volume:
     """A label map on the grid of `original` from pieces of it, uint8; the first one keeps a shared voxel.
 
     parts: first voxel (z, y, x) in canonical order, and labels in that order, of which 0 leaves a voxel free.
+    The map takes memory where labels are, not in the whole of a box.
     """
-    whole = original.with_array(np.zeros(original.array.shape, np.uint8))
+    whole = original.with_array(_zeros(original.array.shape))
     turned = canonical(whole).array
-    for i, (lo, labels) in enumerate(reversed(parts)):
-        inside = turned[tuple(slice(a, a + n) for a, n in zip(lo, labels.shape, strict=True))]
-        np.copyto(inside, labels, where=labels != 0 if i else True)
+
+    def paste(first: int) -> None:
+        for i, (lo, labels) in enumerate(reversed(parts)):
+            start = max(first, lo[0])
+            slab = labels[start - lo[0] : max(first + SLAB - lo[0], 0)]
+            if (box := kernels.bounding_box(slab)) is not None:
+                piece = slab[tuple(map(slice, box.lo, box.hi))]
+                corner = np.add(box.lo, (start, *lo[1:]))
+                to = turned[tuple(slice(a, a + n) for a, n in zip(corner, piece.shape, strict=True))]
+                np.copyto(to, piece, where=piece != 0 if i else True)
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(paste, range(0, len(turned), SLAB)))
     return whole
+
+
+def _zeros(shape: Shape) -> Labels:
+    """Zeros, uint8, that take memory only where they are written, whatever malloc keeps."""
+    if not hasattr(mmap, "MAP_ANONYMOUS"):
+        return np.zeros(shape, np.uint8)
+    private = mmap.mmap(-1, math.prod(shape), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.frombuffer(private, np.uint8).reshape(shape)
 
 
 def oriented(volume: Volume, code: str) -> Volume:

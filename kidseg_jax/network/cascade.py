@@ -65,10 +65,10 @@ def predict(
         logits = _logits(models.fine_net, N_CLASSES, models.fine)(images)
         whole = [_whole(models, turned, roi, s, threads) for (_, roi), s in zip(rois, logits, strict=True)]
         lap("fine")
-        each = partial(label_kidney, turned, threads=max(1, threads // len(rois)), largest_only=largest_only)
+        each = partial(label_kidney, turned, threads=threads, largest_only=largest_only)
         with ThreadPoolExecutor(min(threads, len(rois))) as pool:
             found = list(pool.map(each, [side for side, _ in rois], *zip(*whole, strict=True)))
-    labels = pasted([(kidney.lo, kidney.labels) for kidney in found], ct)
+    labels = pasted([(kidney.lo, kidney.labels) for kidney in found], ct, threads)
     lap("export")
     return Prediction(labels, tuple(found))
 
