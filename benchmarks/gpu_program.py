@@ -53,11 +53,14 @@ device_description_str: "NVIDIA H100 80GB HBM3"
 def as_on_a_gpu() -> SingleDeviceSharding:
     """Make the package choose as it does on a GPU; where the described card would be."""
     jax.devices()  # registers the plugin
-    card = topologies.get_topology_desc(platform="cuda", target_config=H100, topology="1x1x1").devices[0]
+    try:
+        described = topologies.get_topology_desc(platform="cuda", target_config=H100, topology="1x1x1")
+    except NotImplementedError as error:
+        raise SystemExit("gpu_program: need JAX with CUDA, got none: install the extra gpu") from error
     jax.default_backend = lambda: "gpu"
     for module in (conv3d, layers, losses):
         assert module.best_form() == "lax"
-    return SingleDeviceSharding(card)
+    return SingleDeviceSharding(described.devices[0])
 
 
 def compiled(function: Any, arguments: Any, card: SingleDeviceSharding) -> Any:
