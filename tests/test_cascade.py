@@ -1,5 +1,6 @@
 """The cascade end to end on a phantom: labels on the CT's own grid, however the CT lies in memory."""
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from kidseg_jax.imaging.cohort import Kidney, Side, kidney_labels, kidneys_of
 from kidseg_jax.imaging.phantom import make_case
 from kidseg_jax.imaging.structures import N_CLASSES
 from kidseg_jax.imaging.volume import Geometry, Labels, Volume, canonical, pasted
-from kidseg_jax.network import cascade
+from kidseg_jax.network import cascade, checkpoint
 from kidseg_jax.network.cascade import predict
 from kidseg_jax.network.found_kidney import FoundKidney, disjoint, label_kidney
 from kidseg_jax.network.models import N_COARSE, Models, load_models, save_models
@@ -155,6 +156,22 @@ def test_models_come_back_from_a_file(tmp_path, models, case, monkeypatch):
     assert np.array_equal(predict(again, case.ct).labels.array, predict(models, case.ct).labels.array)
     with pytest.raises(FileNotFoundError, match="found none"):
         load_models(tmp_path / "stage_2")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"coarse_net": None, "step": 100},  # a checkpoint of training
+        {"coarse_net": {**asdict(COARSE), "strides": 2}},  # a later version's
+        {"trained_on": {"cases": "phantoms"}},
+    ],
+)
+def test_a_checkpoint_that_does_not_say_what_models_do_is_refused(tmp_path, models, change):
+    said = {"coarse_net": asdict(COARSE), "fine_net": asdict(FINE), **change}
+    about = {name: value for name, value in said.items() if value is not None}
+    checkpoint.save(tmp_path / "file.safetensors", {"coarse": models.coarse, "fine": models.fine}, about)
+    with pytest.raises(ValueError, match=r"file.safetensors: need both networks as this version saves them"):
+        load_models(tmp_path / "file.safetensors")
 
 
 def test_kidneys_are_named_by_case_and_side():

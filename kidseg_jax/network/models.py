@@ -38,7 +38,7 @@ def save_models(path: str | os.PathLike[str], models: Models) -> str:
 def load_models(path: str | os.PathLike[str]) -> Models:
     """The networks of a file, or of the last finished stage of a run directory.
 
-    Raises FileNotFoundError where there is none, ValueError where the file is torn.
+    Raises FileNotFoundError where there is none, ValueError where the file is torn or holds something else.
     """
     file = Path(path)
     if file.is_dir():
@@ -50,19 +50,21 @@ def load_models(path: str | os.PathLike[str]) -> Models:
                 f"{file}: need a run directory with stage_*/models.safetensors, found none"
             )
         file = stages[-1]
-    about = checkpoint.about(file)
-    coarse_net, fine_net = (_net(about[name]) for name in ("coarse_net", "fine_net"))
+    coarse_net, fine_net, learned_from = _about(file)
     like = {
         "coarse": make_unet(coarse_net, N_COARSE, seed=0)[1],
         "fine": make_unet(fine_net, N_CLASSES, seed=0)[1],
     }
     trees = checkpoint.load(file, like)
-    return Models(coarse_net, fine_net, trees["coarse"], trees["fine"], _trained_on(about))
+    return Models(coarse_net, fine_net, trees["coarse"], trees["fine"], learned_from)
 
 
 def trained_on(file: Path) -> TrainedOn | None:
-    """What the networks of a file learned from; None where the file does not say."""
-    return _trained_on(checkpoint.about(file))
+    """What the networks of a file learned from; None where the file does not say.
+
+    Raises ValueError as `load_models` does.
+    """
+    return _about(file)[2]
 
 
 def told_structures(models: Models) -> frozenset[str]:
@@ -71,8 +73,15 @@ def told_structures(models: Models) -> frozenset[str]:
     return frozenset(structure.name for structure in STRUCTURES if bias[structure.label] > NEVER / 2)
 
 
-def _trained_on(about: dict[str, Any]) -> TrainedOn | None:
-    return TrainedOn(**about["trained_on"]) if "trained_on" in about else None
+def _about(file: Path) -> tuple[NetConfig, NetConfig, TrainedOn | None]:
+    about = checkpoint.about(file)
+    try:
+        learned_from = TrainedOn(**about["trained_on"]) if "trained_on" in about else None
+        return _net(about["coarse_net"]), _net(about["fine_net"]), learned_from
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{file}: need both networks as this version saves them, got a file with {sorted(about)}"
+        ) from error
 
 
 def _net(fields: dict[str, Any]) -> NetConfig:
