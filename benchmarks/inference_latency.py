@@ -31,7 +31,7 @@ from kidseg_jax.network import cascade
 from kidseg_jax.network.cascade import box_centre_mm, fine_roi, predict
 from kidseg_jax.network.models import N_COARSE, Models, load_models
 from kidseg_jax.network.roi import Roi
-from kidseg_jax.network.runtime import describe_device, keep_freed_memory, limit_memory
+from kidseg_jax.network.runtime import describe_device, keep_freed_memory, take_device
 from kidseg_jax.network.unet import make_unet
 
 IN_PLANE = 512
@@ -146,7 +146,7 @@ def main() -> None:
     parser.add_argument("--slices", type=int, nargs="+", default=[100, 300, 600])
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
-    limit_memory()  # as the commands do
+    take_device()  # as the commands do
     keep_freed_memory()
     rows = []
     for preset in ["run"] if arguments.model else arguments.presets:

@@ -256,9 +256,9 @@ def main() -> None:
         if native.available():
             native.set_threads(arguments.threads)
     else:
-        from kidseg_jax.network.runtime import limit_memory
+        from kidseg_jax.network.runtime import take_device
 
-        limit_memory()  # as the commands do; PyTorch needs the rest
+        take_device()  # as the commands do; PyTorch needs the rest
     for side in arguments.sides:
         rows = compare(side, arguments)
         for row in rows:

@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import sys
 from typing import Any
 
 import jax
@@ -11,7 +13,7 @@ import pytest
 
 from kidseg_jax.config import NetConfig, TrainConfig
 from kidseg_jax.network import cascade
-from kidseg_jax.network.runtime import MEMORY_POLICY, compiler_options, limit_memory, named_memory
+from kidseg_jax.network.runtime import MEMORY_POLICY, compiler_options, named_memory, take_device
 from kidseg_jax.network.training import start
 from kidseg_jax.network.unet import make_unet
 
@@ -72,9 +74,21 @@ def test_memory_is_taken_as_needed_unless_the_user_says_otherwise(monkeypatch: p
         monkeypatch.setenv(name, "")  # so that it is put back
         monkeypatch.delenv(name)
     monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.5")
-    limit_memory()
+    take_device()
     assert os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
     assert os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.5"
+
+
+def test_a_device_that_is_not_there_is_one_line_and_nothing_is_written(tmp_path):
+    out = tmp_path / "run"
+    done = subprocess.run(
+        [sys.executable, "-m", "kidseg_jax.stage", "--out", str(out)],
+        env=os.environ | {"JAX_PLATFORMS": "abacus"},
+        capture_output=True,
+        text=True,
+    )
+    said = "kidseg_jax: JAX_PLATFORMS: need a device of this machine, got 'abacus'\n"
+    assert (done.returncode, done.stderr, out.exists()) == (2, said, False)
 
 
 def test_out_of_memory_says_for_what_and_what_to_lower():

@@ -77,9 +77,9 @@ def run(arguments: Arguments) -> int:
         return 0
     first = read(jobs[0], arguments) if single else None  # a bad image is said before JAX is loaded
     from kidseg_jax.network.models import load_models
-    from kidseg_jax.network.runtime import keep_compiled, keep_freed_memory, limit_memory
+    from kidseg_jax.network.runtime import keep_compiled, keep_freed_memory, take_device
 
-    limit_memory()
+    take_device()
     keep_compiled()
     keep_freed_memory()
 

@@ -36,13 +36,19 @@ def describe_device() -> str:
     return f"{name}, memory up to {share} of it, {'taken at the start' if is_taken else 'taken as needed'}"
 
 
-def limit_memory() -> None:
-    """Let JAX take a GPU's memory as it needs it, up to nine tenths, so that others fit beside it.
+def take_device() -> None:
+    """Let JAX find its device, and take a GPU's memory as it needs it, up to nine tenths, so that others fit.
 
-    What the environment says already stays. To be called before JAX looks for devices.
+    What the environment says of memory stays. To be called before anything else makes JAX look for devices.
+    Raises ValueError where there is no device such as JAX_PLATFORMS asks for.
     """
     for name, value in MEMORY_POLICY.items():
         os.environ.setdefault(name, value)
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        raise ValueError(f"JAX_PLATFORMS: need a device of this machine, got {asked!r}") from error
 
 
 def compiler_options() -> dict[str, bool] | None:

@@ -16,7 +16,7 @@ from kidseg_jax.labelling.ledger import append, read_ledger
 from kidseg_jax.network import checkpoint
 from kidseg_jax.network.cascade import predict
 from kidseg_jax.network.models import Models, load_models, save_models
-from kidseg_jax.network.runtime import describe_device, keep_compiled, limit_memory
+from kidseg_jax.network.runtime import describe_device, keep_compiled, take_device
 from kidseg_jax.staging.learning import Evidence, StageState, run_stage
 from kidseg_jax.staging.lines import hand_lines
 from kidseg_jax.staging.plan import Plan, make_plan, stage_sizes
@@ -203,7 +203,7 @@ def run_loop(
     """
     from kidseg_jax.staging.people import PeopleLoop, WaitsForPeople
 
-    limit_memory()
+    take_device()
     keep_compiled()
     run = RunDirectory(out)
     reporter = Reporter()
