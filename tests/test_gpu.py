@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from kidseg_jax.config import NetConfig, TrainConfig
-from kidseg_jax.network import cascade
+from kidseg_jax.network import cascade, runtime
 from kidseg_jax.network.runtime import MEMORY_POLICY, compiler_options, named_memory, take_device
 from kidseg_jax.network.training import start
 from kidseg_jax.network.unet import make_unet
@@ -67,6 +67,11 @@ def test_the_fine_network_sees_both_kidneys_in_one_program(on_a_gpu):
 
 def test_xla_is_told_to_keep_channels_last(on_a_gpu):
     assert compiler_options() == {"xla_gpu_force_conv_nhwc": True}
+
+
+def test_an_option_that_xla_has_no_more_is_not_told(on_a_gpu, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(runtime, "CHANNELS_LAST", {"xla_gpu_of_another_year": True})
+    assert compiler_options() is None
 
 
 def test_memory_is_taken_as_needed_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch):

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import resource
+import socket
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
 
 from serving import CASES, GRID, Client, make_study, prediction, raw_request, serving
 
+from kidseg_jax.__main__ import main
 from kidseg_jax.config import NetConfig
 from kidseg_jax.imaging.io import read_labels, write_volume
 from kidseg_jax.imaging.structures import N_CLASSES, RCC
@@ -34,6 +36,7 @@ from kidseg_jax.labelling.server import make_app
 from kidseg_jax.network.models import N_COARSE, Models, save_models
 from kidseg_jax.network.origin import TrainedOn
 from kidseg_jax.network.unet import make_unet
+from kidseg_jax.staging.rundir import RunDirectory
 
 IDLE = [sys.executable, "-c", "pass"]
 
@@ -544,7 +547,7 @@ def test_a_checksum_holds_for_every_digest(tmp_path):
         has_checksum(path, "MD5:00")
 
 
-def test_serve_at_the_command_line_says_what_a_model_of_phantoms_is(stage):
+def test_serve_at_the_command_line_says_what_a_model_of_phantoms_is_and_is_alone(stage, capsys):
     net = NetConfig(features=(2, 2), patch=(8, 8, 8), spacing_mm=8.0)
     coarse, fine = make_unet(net, N_COARSE, 0)[1], make_unet(net, N_CLASSES, 0)[1]
     models = stage / "models.safetensors"
@@ -567,6 +570,11 @@ def test_serve_at_the_command_line_says_what_a_model_of_phantoms_is(stage):
             except ConnectionError:
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
+        assert main(["serve", str(stage.parent), "--port", "0"]) == 2
+        said = capsys.readouterr().err
+        assert said == f"kidseg_jax: {stage.parent}: another server serves this run; stop it first\n"
+        with RunDirectory(stage.parent).held():  # the next stage can train meanwhile
+            pass
     finally:
         server.terminate()
         _, warned = server.communicate(timeout=180)
@@ -609,6 +617,14 @@ def test_serve_on_another_address_asks_for_the_token_that_it_prints(stage):
         server.communicate(timeout=180)
 
 
+def test_serve_on_a_port_that_is_taken_is_one_line(stage, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert main(["serve", str(stage.parent), "--port", str(port)]) == 2
+    said = f"kidseg_jax: serve: cannot listen on 127.0.0.1, port {port}: Address already in use\n"
+    assert capsys.readouterr().err == said
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -620,8 +636,6 @@ def test_serve_on_another_address_asks_for_the_token_that_it_prints(stage):
     ],
 )
 def test_serve_refuses_in_one_line(stage, tmp_path, capsys, arguments: list[str], message: str):
-    from kidseg_jax.__main__ import main
-
     (tmp_path / "short").write_text("short\n")
     replaced = {"RUN": str(stage.parent), "SHORT": str(tmp_path / "short")}
     assert main(["serve", *(replaced.get(a, a) for a in arguments)]) == 2

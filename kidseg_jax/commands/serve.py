@@ -4,6 +4,7 @@ import importlib.util
 import ipaddress
 import os
 import secrets
+import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,7 @@ def run(arguments: Arguments) -> int:
 
     from kidseg_jax.labelling.rest.study import open_study
     from kidseg_jax.labelling.server import make_app
+    from kidseg_jax.staging.rundir import RunDirectory
 
     if not 0 <= arguments.port < 65536:
         raise ValueError(f"serve: --port must be 0 to 65535, got {arguments.port}")
@@ -63,11 +65,12 @@ def run(arguments: Arguments) -> int:
     config = uvicorn.Config(
         app, host=arguments.host, port=arguments.port, log_level="warning", limit_concurrency=64
     )
-    listener = config.bind_socket()
-    host, port = listener.getsockname()[:2]
-    _say_origin(open_study(arguments.run).models)
-    print(f"serving {arguments.run} on http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
-    uvicorn.Server(config).run(sockets=[listener])
+    with RunDirectory(arguments.run).served():
+        listener = listen(arguments.host, arguments.port)
+        host, port = listener.getsockname()[:2]
+        _say_origin(open_study(arguments.run).models)
+        print(f"serving {arguments.run} on http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
+        uvicorn.Server(config).run(sockets=[listener])
     return 0
 
 
@@ -93,6 +96,15 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError as error:
         raise ValueError(f"serve: --host must be an IP address or localhost, got {host!r}") from error
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens on an address and port; ValueError where this machine does not give it."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        why = os.strerror(error.errno or 0)
+        raise ValueError(f"serve: cannot listen on {host}, port {port}: {why}") from error
 
 
 def token_of(file: Path | None) -> str:

@@ -11,6 +11,7 @@ import jax
 from kidseg_jax.config import NetConfig
 
 MEMORY_POLICY = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.9"}
+CHANNELS_LAST = {"xla_gpu_force_conv_nhwc": True}
 
 
 def keep_compiled() -> Path:
@@ -52,8 +53,21 @@ def take_device() -> None:
 
 
 def compiler_options() -> dict[str, bool] | None:
-    """What XLA is told beside a program: on a GPU, channels last in 3-D convolutions, as it does in 2-D."""
-    return {"xla_gpu_force_conv_nhwc": True} if jax.default_backend() == "gpu" else None
+    """What XLA is told beside a program: on a GPU, channels last in 3-D convolutions, as it does in 2-D.
+
+    Options come and go with its versions: one that it no longer has is not told, and its own choice stands.
+    """
+    return CHANNELS_LAST if jax.default_backend() == "gpu" and _has(CHANNELS_LAST) else None
+
+
+def _has(options: dict[str, bool]) -> bool:
+    try:
+        jax.jit(lambda: 0, compiler_options=options).lower().compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "No such compile option" not in str(error):
+            raise
+        return False
+    return True
 
 
 @contextmanager

@@ -36,15 +36,14 @@ class RunDirectory:
     def held(self) -> Iterator[None]:
         """Keeps other processes out until the block or this process ends; ValueError while another is in."""
         self.path.mkdir(parents=True, exist_ok=True)
-        folder = os.open(self.path, os.O_RDONLY)
-        try:
-            try:
-                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ValueError(f"{self.path}: another process works on this run; wait for it") from error
+        with _locked(self.path, f"{self.path}: another process works on this run; wait for it"):
             yield
-        finally:
-            os.close(folder)
+
+    @contextmanager
+    def served(self) -> Iterator[None]:
+        """Keeps other servers out, and lets the next stage train meanwhile; ValueError while one is in."""
+        with _locked(self.stage(1).path, f"{self.path}: another server serves this run; stop it first"):
+            yield
 
     def begin(self, config: Config, n_stages: int, data: Path | None, device: str, **how: Any) -> None:
         """Write run.json, or check that the one that is there asks for the same run.
@@ -103,6 +102,19 @@ class StageDirectory:
         from kidseg_jax.imaging.io import read_labels
 
         return read_labels(self.labels(kind, case))
+
+
+@contextmanager
+def _locked(folder: Path, otherwise: str) -> Iterator[None]:
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(otherwise) from error
+        yield
+    finally:
+        os.close(opened)
 
 
 def write_json(path: Path, data: Any) -> None:
