@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 A = TypeVar("A")
-CLOSED = 141  # what a shell gives for a writer whose pipe was closed
+INTERRUPTED, CLOSED = 130, 141  # what a shell gives after Ctrl-C, and for a writer whose pipe was closed
 BOX = re.compile(r"\x1b\[[0-9;]*m|[\u2500-\u257f]+")  # colours and lines of a box
 
 VERBS = {
@@ -47,7 +47,8 @@ def run_verb(
 ) -> int:
     """Parse `argv` into the dataclass `arguments` and run it; bad input becomes one line and exit code 2.
 
-    A reader of the output that has seen enough, such as `head`, ends it without a word and with CLOSED.
+    A reader of the output that has seen enough, such as `head`, ends it without a word and with CLOSED;
+    Ctrl-C ends it with one line and INTERRUPTED.
     """
     try:
         code = run(parse(arguments, argv, prog, default))
@@ -56,6 +57,9 @@ def run_verb(
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CLOSED
+    except KeyboardInterrupt:
+        print("kidseg_jax: interrupted; what was finished is kept", file=sys.stderr)
+        return INTERRUPTED
     except (ValueError, OSError, MemoryError) as error:
         print(f"kidseg_jax: {' '.join(str(error).split()) or 'out of memory'}", file=sys.stderr)
         return 2
@@ -77,7 +81,8 @@ def parse(arguments: type[A], argv: Sequence[str], prog: str, default: A | None 
             raise
     lines = [" ".join(line.split()) for line in BOX.sub(" ", said.getvalue()).splitlines()]
     title, *more = [line for line in lines if line]
-    raise ValueError(f"{title}: {' '.join(more)}")
+    text = " ".join(more)
+    raise ValueError(text if text.startswith(title) else f"{title}: {text}")
 
 
 if __name__ == "__main__":

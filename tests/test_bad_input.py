@@ -3,9 +3,11 @@
 import errno
 import os
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -160,3 +162,17 @@ def test_a_reader_that_has_seen_enough(tmp_path):
         process.stdout.close()
         said = process.stderr.read()
         assert (process.wait(120), said) == (141, b"")
+
+
+def test_ctrl_c_is_one_line_and_leaves_whole_files(tmp_path):
+    command = [sys.executable, "-m", "kidseg_jax", "phantom", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.rglob("segmentation.nii.gz")):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        printed, said = process.communicate(timeout=120)
+    assert (process.returncode, printed) == (130, "")
+    assert said == "kidseg_jax: interrupted; what was finished is kept\n"
+    assert not [file for file in files_in(tmp_path) if Path(file).name.startswith(".")]

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -576,8 +577,9 @@ def test_serve_at_the_command_line_says_what_a_model_of_phantoms_is_and_is_alone
         with RunDirectory(stage.parent).held():  # the next stage can train meanwhile
             pass
     finally:
-        server.terminate()
+        server.send_signal(signal.SIGINT)  # Ctrl-C, as people end it
         _, warned = server.communicate(timeout=180)
+    assert server.returncode == 0
     assert warned == f"kidseg_jax: {models}: was trained on phantoms only and is not for patients\n"
 
 

@@ -1,5 +1,6 @@
 """`python -m kidseg_jax serve RUN`: a run over the MONAI Label protocol."""
 
+import contextlib
 import importlib.util
 import ipaddress
 import os
@@ -70,7 +71,8 @@ def run(arguments: Arguments) -> int:
         host, port = listener.getsockname()[:2]
         _say_origin(open_study(arguments.run).models)
         print(f"serving {arguments.run} on http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
-        uvicorn.Server(config).run(sockets=[listener])
+        with contextlib.suppress(KeyboardInterrupt):  # raised once more after the server has ended in order
+            uvicorn.Server(config).run(sockets=[listener])
     return 0
 
 
