@@ -68,7 +68,9 @@ public:
     }
 
     [[nodiscard]] static Index tiles(const Shape& s) { return (s.height + 1) / 2 * ((s.width + 1) / 2); }
-    [[nodiscard]] const float* point(Index z, Index p) const { return slots_[z % 3].data() + p * places_.point; }
+    [[nodiscard]] const float* point(Index z, Index p) const {
+        return slots_[static_cast<std::size_t>(z % 3)].data() + p * places_.point;
+    }
 
     // Rows one above to two below each pair of pixels; nothing is outside of the slice.
     void fill(Index z, const std::vector<Input>& inputs) {
@@ -97,7 +99,9 @@ private:
     [[nodiscard]] const float* row(const Input& input, Index z, Index y) const {
         return y < 0 || y >= s_.height ? zeros_.data() : input.x + (z * s_.height + y) * s_.width * input.channels;
     }
-    [[nodiscard]] float* tile_row(Index z, Index y) { return slots_[z % 3].data() + y / 2 * ((s_.width + 1) / 2) * places_.tile; }
+    [[nodiscard]] float* tile_row(Index z, Index y) {
+        return slots_[static_cast<std::size_t>(z % 3)].data() + y / 2 * ((s_.width + 1) / 2) * places_.tile;
+    }
 
     Shape s_;
     Places places_;
