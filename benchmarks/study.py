@@ -12,6 +12,7 @@ import resource
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 from rows import about, append_rows
@@ -60,7 +61,14 @@ def main() -> None:
         seconds = time.monotonic() - began
         memory_gb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
         for row in stage_rows(run):
-            row = {**about(), "seed": seed, **row, "run_seconds": seconds, "peak_gb": memory_gb}
+            row = {
+                **about(),
+                "jax": version("jax"),
+                "seed": seed,
+                **row,
+                "run_seconds": seconds,
+                "peak_gb": memory_gb,
+            }
             results.append(row)
             print(
                 " ".join(f"{k}={v:.3f}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()),
