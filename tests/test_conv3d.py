@@ -74,6 +74,19 @@ def test_threads_do_not_change_bits(seed: int, settings):
             assert np.array_equal(ours, expected)
 
 
+@pytest.mark.parametrize("form", ["lax", *OTHER_FORMS])
+def test_the_kernel_gradient_of_a_large_patch_loses_nothing(form: Form):
+    """Against sums in float64: each has as many terms as voxels, and one long float32 sum loses them."""
+    rng, (d, h, w), channels = np.random.default_rng(0), (96, 96, 96), 8
+    x, g = rng.normal(size=(2, d, h, w, channels)).astype(np.float32)
+    kernel = jnp.zeros((3, 3, 3, channels, channels), jnp.float32)
+    (ours,) = jax.vjp(lambda k: conv3d(jnp.asarray(x[None]), k, form), kernel)[1](jnp.asarray(g[None]))
+    padded, flat = np.pad(x, ((1, 1), (1, 1), (1, 1), (0, 0))).astype(np.float64), g.reshape(-1, channels)
+    for z, y, i in np.ndindex(3, 3, 3):
+        expected = padded[z : z + d, y : y + h, i : i + w].reshape(-1, channels).T @ flat
+        assert np.linalg.norm(ours[z, y, i] - expected) <= 2e-6 * np.linalg.norm(expected)
+
+
 @needs_native
 def test_one_pixel_meets_the_flipped_kernel():
     kernel = jnp.arange(27.0, dtype=jnp.float32).reshape(3, 3, 3, 1, 1) + 1
