@@ -164,6 +164,15 @@ def test_a_reader_that_has_seen_enough(tmp_path):
         assert (process.wait(120), said) == (141, b"")
 
 
+@pytest.fixture
+def ctrl_c_is_heard():
+    """Also where the tests run in the background: a shell starts such a job, and so its children, deaf."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c_is_heard")
 def test_ctrl_c_is_one_line_and_leaves_whole_files(tmp_path):
     command = [sys.executable, "-m", "kidseg_jax", "phantom", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
