@@ -4,9 +4,8 @@
 
 The CT is a phantom with two kidneys on a grid of 512 x 512 x SLICES. Without --model the networks have the
 random weights they start from: the coarse one runs, and the boxes are then those of the phantom's kidneys; no
-box grows. On a CPU the preset `gpu` is timed on the first size only. The first call, which compiles, stands
-apart; medians of --repeats calls after it. Peak memory is the process's, the CT and sizes before included.
-Rows go to benchmarks/results/inference_latency.csv.
+box grows. The first call, which compiles, stands apart; medians of --repeats calls after it. Peak memory is
+the process's, the CT and sizes before included. Rows go to benchmarks/results/inference_latency.csv.
 """
 
 import argparse
@@ -152,10 +151,7 @@ def main() -> None:
     for preset in ["run"] if arguments.model else arguments.presets:
         models = load_models(arguments.model) if arguments.model else random_models(preset)
         name = arguments.model.name if arguments.model else f"{preset}, random weights, true boxes"
-        sizes = sorted(arguments.slices)
-        if preset == "gpu" and describe_device().startswith("cpu"):
-            sizes, name = sizes[:1], f"{name}, one size only on CPU"
-        for slices in sizes:
+        for slices in sorted(arguments.slices):
             row = measure(models, name, slices, arguments.repeats, knows_boxes=not arguments.model)
             rows.append(row)
             print(
