@@ -22,6 +22,7 @@ pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
 from serving import CASES, GRID, Client, make_study, prediction, raw_request, serving
 
 from kidseg_jax.__main__ import main
+from kidseg_jax.commands.serve import listen
 from kidseg_jax.config import NetConfig
 from kidseg_jax.imaging.io import read_labels, write_volume
 from kidseg_jax.imaging.structures import N_CLASSES, RCC
@@ -617,6 +618,14 @@ def test_serve_on_another_address_asks_for_the_token_that_it_prints(stage):
     finally:
         server.terminate()
         server.communicate(timeout=180)
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6 beside IPv4")
+def test_every_address_of_both_families_is_listened_on():
+    with listen("::", 0) as listener:
+        port = listener.getsockname()[1]
+        for host in ("127.0.0.1", "::1"):
+            socket.create_connection((host, port), timeout=10).close()
 
 
 def test_serve_on_a_port_that_is_taken_is_one_line(stage, capsys):

@@ -63,9 +63,7 @@ def run(arguments: Arguments) -> int:
         largest_bytes=arguments.largest_mb * 1_000_000,
         idle_s=60 * arguments.idle_minutes,
     )
-    config = uvicorn.Config(
-        app, host=arguments.host, port=arguments.port, log_level="warning", limit_concurrency=64
-    )
+    config = uvicorn.Config(app, log_level="warning", limit_concurrency=64)
     with RunDirectory(arguments.run).served():
         listener = listen(arguments.host, arguments.port)
         host, port = listener.getsockname()[:2]
@@ -101,9 +99,15 @@ def is_loopback(host: str) -> bool:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens on an address and port; ValueError where this machine does not give it."""
+    """A socket that listens on an address and port; ValueError where this machine does not give it.
+
+    On `::` it takes IPv4 too where the machine can.
+    """
+    is_v6 = ":" in host
+    family = socket.AF_INET6 if is_v6 else socket.AF_INET
+    takes_both = is_v6 and socket.has_dualstack_ipv6()
     try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        return socket.create_server((host, port), family=family, dualstack_ipv6=takes_both)
     except OSError as error:
         why = os.strerror(error.errno or 0)
         raise ValueError(f"serve: cannot listen on {host}, port {port}: {why}") from error
