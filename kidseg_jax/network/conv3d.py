@@ -5,9 +5,7 @@ that is not built, depth is folded into the batch: one 3-D convolution C -> C_ou
 C -> 3 C_out and three depth-shifted adds, the same sums in another order.
 """
 
-import math
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Literal
 
 import jax
@@ -99,12 +97,12 @@ def _kernel_gradient(x: jax.Array, g: jax.Array) -> jax.Array:
     b, d, h, w, c = x.shape
     planes = x.reshape(b * d, h, w, c)
     padded = jnp.pad(g, ((0, 0), (1, 1), (0, 0), (0, 0), (0, 0)))
-    pieces = max(1, min(b * d, math.ceil(b * d * h * w / LONGEST_SUM)))
-    cuts = [b * d * i // pieces for i in range(pieces + 1)]
+    step = max(1, LONGEST_SUM // (h * w))
+    pieces = [slice(i, i + step) for i in range(0, b * d, step)]
     offsets = []
     for i in range(3):
         shifted = lax.slice_in_dim(padded, 2 - i, 2 - i + d, axis=1).reshape(b * d, h, w, -1)
-        offsets.append(sum(_plane_gradient(planes[lo:hi], shifted[lo:hi]) for lo, hi in pairwise(cuts)))
+        offsets.append(sum(_plane_gradient(planes[p], shifted[p]) for p in pieces))
     return jnp.stack(offsets)
 
 
