@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
-from rows import about, append_rows
+from rows import about, append_rows, say
 from training import gflop
 
 from kidseg_jax.config import PRESETS, Config
@@ -149,9 +149,7 @@ def main() -> None:
             ("fine network", fine_network(config, card), of_one * 2 / 3),
         ):
             rows.append(describe(name, what, program, work))
-            print(
-                " ".join(f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in rows[-1].items())
-            )
+            say(rows[-1])
     append_rows("gpu_program", rows)
 
 

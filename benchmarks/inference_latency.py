@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rows import about, append_rows
+from rows import about, append_rows, say
 
 from kidseg_jax.config import PRESETS, CohortConfig
 from kidseg_jax.imaging.cohort import Side, kidneys_of
@@ -154,10 +154,7 @@ def main() -> None:
         for slices in sorted(arguments.slices):
             row = measure(models, name, slices, arguments.repeats, knows_boxes=not arguments.model)
             rows.append(row)
-            print(
-                " ".join(f"{k}={v:.3f}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()),
-                flush=True,
-            )
+            say(row)
             print_floors(row, "demo" if preset == "run" else preset, slices)
     append_rows("inference_latency", rows)
 

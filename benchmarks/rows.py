@@ -32,6 +32,12 @@ def processor() -> str:
     return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
 
 
+def say(row: dict[str, Any]) -> None:
+    """Print one row, numbers with four digits."""
+    parts = [f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()]
+    print(" ".join(parts), flush=True)
+
+
 def append_rows(name: str, rows: list[dict[str, Any]]) -> Path:
     """Add rows of one shape to benchmarks/results/NAME.csv; numbers get four digits."""
     file = HERE / "results" / f"{name}.csv"

@@ -15,7 +15,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from rows import about, append_rows
+from rows import about, append_rows, say
 
 NAMES = ("artery", "vein", "ureter", "parenchyma", "rcc")
 
@@ -70,10 +70,7 @@ def main() -> None:
                 "peak_gb": memory_gb,
             }
             results.append(row)
-            print(
-                " ".join(f"{k}={v:.3f}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()),
-                flush=True,
-            )
+            say(row)
     better = sum(
         last["mean"] > first["mean"]
         for first, last in (

@@ -23,7 +23,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from rows import about, append_rows
+from rows import about, append_rows, say
 
 N_CLASSES = 6
 WEIGHTS = (1.0, 20.0, 15.0, 15.0, 2.0, 8.0)
@@ -217,12 +217,6 @@ def first_steps() -> list[dict[str, Any]]:
             )
             rows.append({**about(), "from": cached, **json.loads(said.stdout.splitlines()[-1])})
     return rows
-
-
-def say(row: dict[str, Any]) -> None:
-    print(
-        " ".join(f"{k}={v:.3f}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()), flush=True
-    )
 
 
 def main() -> None:
