@@ -109,7 +109,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, dualstack_ipv6=takes_both)
     except OSError as error:
-        why = os.strerror(error.errno or 0)
+        why = str(error.strerror).partition(" (while")[0]  # Python adds the address, said here already
         raise ValueError(f"serve: cannot listen on {host}, port {port}: {why}") from error
 
 
