@@ -51,7 +51,7 @@ def serving(app) -> Iterator["Client"]:
     """The application on a free port of this machine; a client for it."""
     import uvicorn
 
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical")
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, log_level="critical")
     listener = config.bind_socket()
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

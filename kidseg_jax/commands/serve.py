@@ -63,7 +63,7 @@ def run(arguments: Arguments) -> int:
         largest_bytes=arguments.largest_mb * 1_000_000,
         idle_s=60 * arguments.idle_minutes,
     )
-    config = uvicorn.Config(app, log_level="warning", limit_concurrency=64)
+    config = uvicorn.Config(app, log_config=None, log_level="warning", limit_concurrency=64)
     with RunDirectory(arguments.run).served():
         listener = listen(arguments.host, arguments.port)
         host, port = listener.getsockname()[:2]
