@@ -61,6 +61,21 @@ def test_no_patient_on_two_sides_and_none_lost(counts, n_stages, seed):
     assert make_plan(kidneys, n_stages, seed) == plan
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_place_for_one_kidney_is_not_left_empty(seed):
+    """Two patients of one kidney are both needed to fill the groups before the one that wants one kidney."""
+    kidneys = some_cohort([1, 1, 2, 2, 2, 2, 2, 2], seed)
+    plan = make_plan(kidneys, 4, seed)
+    groups = [[k for k in kidneys if k.case in cases] for cases in (plan.test, *plan.new)]
+    assert all(groups)
+    assert sum(abs(len(group) - wanted) for group, wanted in zip(groups, (3, 5, 1, 3, 2), strict=True)) <= 2
+
+
+def test_one_stage_of_few_patients_is_tested_on_one_who_would_be_left_out():
+    plan = make_plan(some_cohort([2, 2, 2], 0), 1, 0)
+    assert [len(cases) for cases in (plan.test, *plan.new)] == [1, 1] and plan.test != plan.new[0]
+
+
 def test_too_few_kidneys_are_refused_with_the_numbers():
     with pytest.raises(ValueError, match="2 kidneys are too few for 3 stages"):
         make_plan(some_cohort([1, 1], 0), 3, 0)

@@ -63,14 +63,8 @@ def make_plan(kidneys: Sequence[Kidney], n_stages: int, seed: int) -> Plan:
     rng = np.random.default_rng(seed)
     deals = [_deal(rng.permutation(len(patients)), counts, wanted) for _ in range(500)]
     best = min(deals, key=lambda groups: _cost(groups, counts, rcc, wanted))
-    cases = [
-        tuple(sorted({k.case for i in group for k in of_patient[patients[i]]}))
-        for group in best[: len(wanted)]
-    ]
-    if not all(cases):
-        raise ValueError(
-            f"make_plan: no deal of {len(patients)} patients gives every stage a kidney of its own"
-        )
+    _fill_empty(best, counts, wanted)
+    cases = [tuple(sorted({k.case for i in group for k in of_patient[patients[i]]})) for group in best]
     return Plan(cases[0], tuple(cases[1:]))
 
 
@@ -89,6 +83,18 @@ def _deal(order: np.ndarray, counts: np.ndarray, wanted: list[int]) -> list[list
     if sum(wanted) >= counts.sum():
         groups[-1] += left
     return groups
+
+
+def _fill_empty(groups: list[list[int]], counts: np.ndarray, wanted: list[int]) -> None:
+    """Give each empty group a patient who was not dealt, or one of the group with most kidneys too many.
+
+    A place for one kidney stays empty where every patient who fits has two, or fits elsewhere first.
+    """
+    left = sorted(set(range(len(counts))).difference(*groups))
+    for group in groups:
+        if not group:
+            givers = [(counts[g].sum() - w, g) for g, w in zip(groups, wanted, strict=True) if len(g) > 1]
+            group.append((left or max(givers)[1]).pop())
 
 
 def _cost(groups: list[list[int]], counts: np.ndarray, rcc: np.ndarray, wanted: list[int]) -> float:
