@@ -256,6 +256,10 @@ class Config:
     )
     """How the fine network learns."""
 
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(f"Config.seed: need 0 or more, got {self.seed}")
+
 
 PAPER = TrainConfig(
     steps=0, epochs=(150, 300, 300), rate=1e-5, schedule="constant", weight_decay=5e-4, shift_mm=0.0

@@ -130,17 +130,23 @@ def test_run_stage_needs_evidence_and_leaves_its_state_alone():
         (["--threads", "0"], "need 1 or more, got 0"),
         (["--data", "does_not_exist"], "does_not_exist"),
         (["--fine.pool", "1"], "need 2 or more, got 1"),
+        (["--seed", "-1"], "need 0 or more, got -1"),
+        (
+            ["--cohort.patients", "2", "--cohort.kidneys", "4", "--cohort.rcc-kidneys", "0"],
+            "need 3 patients, got 2",
+        ),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(arguments, said, tmp_path, capsys):
+def test_bad_input_is_one_line_and_exit_code_2_and_leaves_nothing(arguments, said, tmp_path, capsys):
     try:
-        code = main([*COHORT, *arguments, "--out", str(tmp_path / "run")])
+        code = main(["--n", "2", *COHORT, *arguments, "--out", str(tmp_path / "run")])
     except SystemExit as stopped:
         code = stopped.code
     assert code == 2
     error = capsys.readouterr().err
     assert said in error
     assert "Traceback" not in error
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_bare_node_trains_and_predicts_without_itk_and_open3d(tmp_path):

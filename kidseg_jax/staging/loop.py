@@ -22,7 +22,7 @@ from kidseg_jax.staging.lines import hand_lines
 from kidseg_jax.staging.plan import Plan, make_plan, stage_sizes
 from kidseg_jax.staging.progress import Reporter, TrainingWatch
 from kidseg_jax.staging.resume import trained_on
-from kidseg_jax.staging.rundir import RunDirectory, StageDirectory, write_json
+from kidseg_jax.staging.rundir import RunDirectory, StageDirectory, asked_for, write_json
 from kidseg_jax.staging.simulated import correct_kidney, require_unchanged, surfaces_of
 from kidseg_jax.staging.study import labelled, merged, pair_kidneys, teach
 
@@ -213,7 +213,8 @@ def run_loop(
         if cases is None:
             stage_sizes(n_stages, config.cohort.kidneys)  # refused before the cohort is made
         how = {"annotator": "human" if people else "simulated", "blind": people.blind if people else 0.0}
-        run.begin(config, n_stages, data, describe_device(), label_map=label_map, **how)
+        asked = asked_for(config, n_stages, data, label_map=label_map, **how)
+        run.go_on(asked)
         if all(run.stage(k).metrics.exists() for k in range(1, n_stages + 1)):
             print(f"{run.path}: all {n_stages} stages were done before.")
             return finish(run, time.monotonic() - began)
@@ -224,6 +225,7 @@ def run_loop(
             else Loop(run, config, cases, n_stages, threads)
         )
         loop.survey(reporter)
+        run.begin(asked, describe_device())  # a cohort that is refused leaves nothing
         state = StageState()
         try:
             for _ in range(n_stages):

@@ -7,7 +7,7 @@ from typing import Any
 
 from kidseg_jax.config import PHANTOM_RECORD, Config
 from kidseg_jax.network.origin import TrainedOn
-from kidseg_jax.staging.rundir import read_json
+from kidseg_jax.staging.rundir import RunDirectory, read_json
 
 
 def settings_of(run: Path) -> dict[str, Any]:
@@ -15,7 +15,7 @@ def settings_of(run: Path) -> dict[str, Any]:
 
     Raises FileNotFoundError for a folder without run.json, ValueError for one that another version wrote.
     """
-    file = run / "run.json"
+    file = RunDirectory(run).settings
     about = read_json(file)
     try:
         return {
@@ -32,7 +32,7 @@ def settings_of(run: Path) -> dict[str, Any]:
 
 def trained_on(run: Path, stage: int) -> TrainedOn:
     """What the models of a stage of a run learn from; a folder that `phantom` wrote is one of phantoms."""
-    about = read_json(run / "run.json")
+    about = read_json(RunDirectory(run).settings)
     phantoms = about["data"] is None or (Path(about["data"]) / PHANTOM_RECORD).exists()
     return TrainedOn("phantoms" if phantoms else "given cases", "none" if stage == 1 else about["annotator"])
 

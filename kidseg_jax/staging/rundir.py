@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,10 @@ class RunDirectory:
     path: Path
 
     @property
+    def settings(self) -> Path:
+        return self.path / "run.json"
+
+    @property
     def ledger(self) -> Path:
         return self.path / "ledger.jsonl"
 
@@ -34,10 +38,19 @@ class RunDirectory:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keeps other processes out until the block or this process ends; ValueError while another is in."""
+        """Keeps other processes out until the block or this process ends; ValueError while another is in.
+
+        A folder that was made for it goes again where nothing was written into it.
+        """
+        is_new = not self.path.exists()
         self.path.mkdir(parents=True, exist_ok=True)
         with _locked(self.path, f"{self.path}: another process works on this run; wait for it"):
-            yield
+            try:
+                yield
+            finally:
+                if is_new:
+                    with suppress(OSError):  # it is not empty
+                        self.path.rmdir()
 
     @contextmanager
     def served(self) -> Iterator[None]:
@@ -45,22 +58,21 @@ class RunDirectory:
         with _locked(self.stage(1).path, f"{self.path}: another server serves this run; stop it first"):
             yield
 
-    def begin(self, config: Config, n_stages: int, data: Path | None, device: str, **how: Any) -> None:
-        """Write run.json, or check that the one that is there asks for the same run.
+    def go_on(self, asked: dict[str, Any]) -> None:
+        """Check that a run that is there already was asked for as this one, see `asked_for`.
 
-        What writers that were killed left in a run that goes on is swept away. Raises ValueError with the
-        name of the first field that differs.
+        What writers that were killed left in it is swept away. Raises ValueError with the name of the first
+        field that differs.
         """
-        asked = {"n": n_stages, "data": data and str(data), **how, "config": asdict(config)}
-        asked = json.loads(json.dumps(asked))
-        file = self.path / "run.json"
-        if file.exists():
-            before = read_json(file)
-            for name, (was, now) in _differences(before, asked):
-                raise ValueError(
-                    f"{self.path}: {name} is {was!r} in this run, got {now!r}; choose another --out"
-                )
-            sweep_leftovers(self.path)
+        if not self.settings.exists():
+            return
+        for name, (was, now) in _differences(read_json(self.settings), asked):
+            raise ValueError(f"{self.path}: {name} is {was!r} in this run, got {now!r}; choose another --out")
+        sweep_leftovers(self.path)
+
+    def begin(self, asked: dict[str, Any], device: str) -> None:
+        """Write run.json where there is none."""
+        if self.settings.exists():
             return
         about = {
             "versions": _versions(),
@@ -68,7 +80,7 @@ class RunDirectory:
             "device": device,
             "machine": platform.machine(),
         }
-        write_json(file, {**asked, **about})
+        write_json(self.settings, {**asked, **about})
 
 
 @dataclass(frozen=True)
@@ -102,6 +114,13 @@ class StageDirectory:
         from kidseg_jax.imaging.io import read_labels
 
         return read_labels(self.labels(kind, case))
+
+
+def asked_for(config: Config, n_stages: int, data: Path | None, **how: Any) -> dict[str, Any]:
+    """What is asked of a run, as run.json keeps it."""
+    return json.loads(
+        json.dumps({"n": n_stages, "data": data and str(data), **how, "config": asdict(config)})
+    )
 
 
 @contextmanager
