@@ -15,12 +15,13 @@ import numpy as np
 from rows import about, append_rows
 from scipy.stats import spearmanr
 
+from kidseg_jax.cohort.case import Case
+from kidseg_jax.cohort.split import kidneys_of
 from kidseg_jax.config import Config
-from kidseg_jax.evaluation.records import read_run
-from kidseg_jax.imaging.cohort import Case, kidneys_of
-from kidseg_jax.imaging.phantom import make_case
 from kidseg_jax.network.cascade import predict
 from kidseg_jax.network.models import load_models
+from kidseg_jax.phantom.cohort import make_case
+from kidseg_jax.report.records import read_run
 from kidseg_jax.staging.expect import expected, look, yardstick
 from kidseg_jax.staging.resume import settings_of
 

@@ -31,7 +31,7 @@ from rows import about, append_rows
 from kidseg_jax.evaluation.folders import evaluate_folders
 from kidseg_jax.evaluation.kits import REGIONS
 from kidseg_jax.evaluation.metrics import KITS_TOLERANCES_MM
-from kidseg_jax.imaging.io import read_labels, write_volume
+from kidseg_jax.formats.volumes import read_labels, write_volume
 
 BLOCK_BYTES = 1 << 18
 

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from rows import about, append_rows, say
 
+from kidseg_jax.cohort.case import Side
+from kidseg_jax.cohort.split import kidneys_of
 from kidseg_jax.config import PRESETS, CohortConfig
-from kidseg_jax.imaging.cohort import Side, kidneys_of
-from kidseg_jax.imaging.phantom import make_case, plan_cohort
 from kidseg_jax.imaging.structures import N_CLASSES
 from kidseg_jax.imaging.volume import Geometry, Volume
 from kidseg_jax.kernels import Box
@@ -32,6 +32,7 @@ from kidseg_jax.network.models import N_COARSE, Models, load_models
 from kidseg_jax.network.roi import Roi
 from kidseg_jax.network.runtime import describe_device, keep_freed_memory, take_device
 from kidseg_jax.network.unet import make_unet
+from kidseg_jax.phantom.cohort import make_case, plan_cohort
 
 IN_PLANE = 512
 

@@ -17,18 +17,20 @@ from pathlib import Path
 import numpy as np
 from rows import about, append_rows
 
+from kidseg_jax.cohort.case import Case
+from kidseg_jax.cohort.folder import load_cohort
+from kidseg_jax.cohort.split import kidneys_of
 from kidseg_jax.evaluation.metrics import dice
-from kidseg_jax.evaluation.records import read_run
-from kidseg_jax.imaging.cohort import Case, kidneys_of, load_cohort
-from kidseg_jax.imaging.phantom import make_case
-from kidseg_jax.imaging.policy import DEFAULT, VARIANTS
+from kidseg_jax.imaging.postprocess import DEFAULT, VARIANTS
 from kidseg_jax.imaging.structures import NAMES, RCC, STRUCTURES
 from kidseg_jax.imaging.volume import canonical
 from kidseg_jax.network.cascade import predict
 from kidseg_jax.network.models import load_models
 from kidseg_jax.network.tidy import tidied
+from kidseg_jax.phantom.cohort import make_case
+from kidseg_jax.report.records import read_run
+from kidseg_jax.staging.case_work import pair_kidneys
 from kidseg_jax.staging.resume import settings_of
-from kidseg_jax.staging.study import pair_kidneys
 
 AS_PREDICTED = "as predicted by default"
 TRIED = {

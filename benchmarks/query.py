@@ -27,20 +27,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kidseg_jax.atomic import write_text
+from kidseg_jax.cohort.case import Case
+from kidseg_jax.cohort.split import kidney_labels, kidneys_of
 from kidseg_jax.config import CohortConfig, Config, NetConfig
 from kidseg_jax.evaluation.metrics import dice
-from kidseg_jax.imaging.cohort import Case, kidney_labels, kidneys_of
-from kidseg_jax.imaging.files import write_text
-from kidseg_jax.imaging.phantom import make_case
 from kidseg_jax.imaging.structures import N_CLASSES, STRUCTURES
 from kidseg_jax.imaging.volume import Labels, Spacing, canonical
 from kidseg_jax.labelling import query
-from kidseg_jax.labelling.correction import correct
 from kidseg_jax.labelling.replay import Comparison, Point, minutes_to, replay
+from kidseg_jax.labelling.simulated_annotator import correct
 from kidseg_jax.network.samples import fine_sample, margin_voxels
 from kidseg_jax.network.training import Sample, start, train
 from kidseg_jax.network.unet import Params
 from kidseg_jax.network.views import MARGIN, views_of
+from kidseg_jax.phantom.cohort import make_case
 
 COLUMNS = ("seed", "strategy", "until", "rounds", "steps", "batch", "kidneys", "minutes", "dsc")
 

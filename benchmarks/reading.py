@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from rows import about, append_rows
 
-from kidseg_jax.imaging.io import read_ct, write_volume
+from kidseg_jax.formats.volumes import read_ct, write_volume
 from kidseg_jax.imaging.volume import Geometry, Volume
 
 WAYS = ("itk", "kidseg")

@@ -18,9 +18,9 @@ from urllib.request import Request, urlopen
 import numpy as np
 
 from kidseg_jax.config import AnnotatorConfig
-from kidseg_jax.imaging.io import read_labels, write_volume
+from kidseg_jax.formats.volumes import read_labels, write_volume
 from kidseg_jax.imaging.volume import Volume
-from kidseg_jax.labelling.correction import correct
+from kidseg_jax.labelling.simulated_annotator import correct
 
 WHO = {"client_id": "stand-in"}
 

@@ -13,7 +13,7 @@ from dicom_files import write_series
 from grids import body_ct, two_kidneys
 from nifti_files import RAS, nifti_bytes, put
 
-from kidseg_jax.imaging.io import write_volume
+from kidseg_jax.formats.volumes import write_volume
 from kidseg_jax.imaging.volume import IDENTITY, Geometry, Volume
 
 GRID = Geometry((16, 20, 24), (4.0, 3.0, 2.0), (-5.0, -6.0, 7.0))

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from kidseg_jax import kernels
-from kidseg_jax.evaluation.evidence import write_evidence
-from kidseg_jax.evaluation.records import read_run
 from kidseg_jax.imaging.structures import ARTERY, NAMES, PARENCHYMA, RCC
 from kidseg_jax.imaging.volume import Geometry, Volume
 from kidseg_jax.labelling.events import LabelEvent, content_hash
 from kidseg_jax.labelling.ledger import append
+from kidseg_jax.report.records import read_run
+from kidseg_jax.report.snapshot import write_snapshot
 
 MEANS = {"artery": 55.0, "vein": 68.0, "ureter": 50.0, "parenchyma": 92.0, "rcc": 40.0}
 PAIRS = {"manual_cnn": 2.0, "cnn_corrected": 1.9, "manual_corrected": 0.6}
@@ -121,7 +121,7 @@ def label_event(kidney: dict[str, str], structure: str, stage: int) -> LabelEven
 
 
 def add_evidence(path: Path, *, n: int = 48, seed: int = 0) -> None:
-    """An evidence file of every kidney of the last stage: a ball, and labels that miss it here and there."""
+    """An snapshot file of every kidney of the last stage: a ball, and labels that miss it here and there."""
     rng = np.random.default_rng(seed)
     last = read_run(path).stages[-1]
     test, new = set(last.test_kidneys), {record["kidney"] for record in last.surfaces}
@@ -136,7 +136,7 @@ def add_evidence(path: Path, *, n: int = 48, seed: int = 0) -> None:
         corrected = np.where(z > 0, truth, cnn).astype(np.uint8) if kidney in new else None
         box = kernels.Box((0, 0, 0), (n, n, n))
         role = "new" if kidney in new else "test"
-        write_evidence(path / f"stage_{last.stage}", kidney, role, ct, box, truth, cnn, corrected)
+        write_snapshot(path / f"stage_{last.stage}", kidney, role, ct, box, truth, cnn, corrected)
 
 
 def ball_labels(z: np.ndarray, y: np.ndarray, x: np.ndarray, n: int, scale: float) -> np.ndarray:

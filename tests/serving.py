@@ -1,4 +1,4 @@
-"""A study on disk, a server on a real socket, and a client with the wire format of MONAI Label's own."""
+"""A stage on disk, a server on a real socket, and a client with the wire format of MONAI Label's own."""
 
 import http.client
 import json

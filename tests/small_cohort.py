@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kidseg_jax.imaging.io import write_volume
+from kidseg_jax.formats.volumes import write_volume
 from kidseg_jax.imaging.structures import ARTERY, PARENCHYMA
 from kidseg_jax.imaging.volume import Geometry, Volume
 

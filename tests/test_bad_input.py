@@ -18,8 +18,8 @@ from dicom_files import CANARIES, write_series
 from grids import body_ct
 from nifti_files import nifti_bytes, put
 
-from kidseg_jax.__main__ import main
-from kidseg_jax.imaging.io import write_volume
+from kidseg_jax.cli.app import main
+from kidseg_jax.formats.volumes import write_volume
 from kidseg_jax.imaging.volume import Volume
 
 

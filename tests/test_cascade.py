@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kidseg_jax.cohort.case import Kidney, Side
+from kidseg_jax.cohort.split import kidney_labels, kidneys_of
 from kidseg_jax.config import CohortConfig, NetConfig
-from kidseg_jax.imaging.cohort import Kidney, Side, kidney_labels, kidneys_of
-from kidseg_jax.imaging.phantom import make_case
 from kidseg_jax.imaging.structures import N_CLASSES
 from kidseg_jax.imaging.volume import Geometry, Labels, Volume, canonical, pasted
 from kidseg_jax.network import cascade, checkpoint
@@ -19,6 +19,7 @@ from kidseg_jax.network.roi import sample_ct, sample_labels
 from kidseg_jax.network.samples import coarse_sample
 from kidseg_jax.network.training import Sample
 from kidseg_jax.network.unet import make_unet
+from kidseg_jax.phantom.cohort import make_case
 
 COARSE = NetConfig(features=(4, 8), patch=(40, 48, 56), spacing_mm=8.0)
 FINE = NetConfig(features=(4, 8), patch=(40, 32, 36), spacing_mm=4.0, offset_mm=(-10.0, -5.0, 18.0))

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from grids import body_ct, oblique, two_kidneys
 
-from kidseg_jax.__main__ import main
-from kidseg_jax.imaging.cohort import Case, kidney_labels, kidneys_of, load_cohort
-from kidseg_jax.imaging.cohort_files import find_images
-from kidseg_jax.imaging.cohort_maps import CONVENTIONS, label_map
-from kidseg_jax.imaging.io import read_labels, write_volume
-from kidseg_jax.imaging.kidneys import split_kidneys
+from kidseg_jax.cli.app import main
+from kidseg_jax.cohort.case import Case
+from kidseg_jax.cohort.folder import find_images, load_cohort
+from kidseg_jax.cohort.label_maps import CONVENTIONS, label_map
+from kidseg_jax.cohort.split import kidney_labels, kidneys_of, split_kidneys
+from kidseg_jax.formats.volumes import read_labels, write_volume
 from kidseg_jax.imaging.structures import ARTERY, NAMES, PARENCHYMA, RCC, URETER, VEIN
 from kidseg_jax.imaging.volume import Geometry, Volume, canonical, oriented
 
@@ -383,7 +383,7 @@ def test_info_of_real_label_maps_counts_what_numpy_counts(shared_data, capsys, t
 
 def test_volumes_and_cohorts_import_numpy_only():
     code = (
-        "import sys, kidseg_jax.imaging.volume, kidseg_jax.imaging.cohort, kidseg_jax.imaging.structures\n"
+        "import sys, kidseg_jax.imaging.volume, kidseg_jax.cohort.case, kidseg_jax.imaging.structures\n"
         "print([m for m in ('jax', 'itk', 'open3d', 'scipy', 'pydicom') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from kidseg_jax.cohort.split import kidney_labels, kidneys_of
 from kidseg_jax.config import AnnotatorConfig, CohortConfig
-from kidseg_jax.imaging.cohort import kidney_labels, kidneys_of
-from kidseg_jax.imaging.phantom import make_case
 from kidseg_jax.imaging.reach import within
 from kidseg_jax.imaging.structures import ARTERY, NAMES, PARENCHYMA, RCC, URETER
-from kidseg_jax.labelling.correction import correct, manual_seconds
+from kidseg_jax.labelling.simulated_annotator import correct, manual_seconds
+from kidseg_jax.phantom.cohort import make_case
 
 SPACING = (1.25, 0.8, 0.8)
 STEADY = AnnotatorConfig(tolerance_mm=1.5, tolerance_spread=1.0, time_spread=0.0)

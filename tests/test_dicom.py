@@ -8,7 +8,7 @@ import pytest
 from dicom_files import CANARIES, write_series
 from grids import body_ct, oblique
 
-from kidseg_jax.imaging.io import read_ct, read_volume, read_with_notes
+from kidseg_jax.formats.volumes import read_ct, read_volume, read_with_notes
 from kidseg_jax.imaging.volume import Geometry
 
 pytest.importorskip("pydicom")

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from kidseg_jax.__main__ import main
+from kidseg_jax.cli.app import main
 from kidseg_jax.evaluation.folders import evaluate_folders, label_maps
 from kidseg_jax.evaluation.metrics import measure_kidney
 from kidseg_jax.imaging.volume import Geometry, Volume
@@ -17,7 +17,7 @@ SPACING = (2.0, 1.0, 0.5)
 @pytest.fixture
 def folders(tmp_path):
     """Three cases of truth and prediction as .npz, which needs no ITK."""
-    from kidseg_jax.imaging.io import write_volume
+    from kidseg_jax.formats.volumes import write_volume
 
     rng = np.random.default_rng(0)
     for index in range(3):
@@ -37,7 +37,7 @@ def volume(labels: np.ndarray, spacing=SPACING) -> Volume:
 
 
 def arrays(folder, case):
-    from kidseg_jax.imaging.io import read_labels
+    from kidseg_jax.formats.volumes import read_labels
 
     return read_labels(folder / f"{case}.npz").array
 
@@ -78,7 +78,7 @@ def test_kits_writes_the_challenges_file(folders):
 
 
 def test_kits_and_nnunet_layouts_meet(tmp_path):
-    from kidseg_jax.imaging.io import write_volume
+    from kidseg_jax.formats.volumes import write_volume
 
     labels = np.zeros((6, 6, 6), np.uint8)
     labels[2:4, 2:4, 2:4] = 2
@@ -90,7 +90,7 @@ def test_kits_and_nnunet_layouts_meet(tmp_path):
 
 
 def test_cases_without_partner_or_on_another_grid_are_failures(folders, capsys):
-    from kidseg_jax.imaging.io import write_volume
+    from kidseg_jax.formats.volumes import write_volume
 
     (folders / "pred" / "case_2.npz").unlink()
     write_volume(folders / "pred" / "case_1.npz", volume(np.zeros((14, 16, 18), np.uint8), (2.0, 1.0, 0.6)))

@@ -18,9 +18,9 @@ import trimesh
 from dicom_files import CANARIES, write_series
 from grids import body_ct, oblique, two_kidneys
 
-from kidseg_jax.__main__ import main
-from kidseg_jax.imaging.cohort import load_cohort
-from kidseg_jax.imaging.io import write_volume
+from kidseg_jax.cli.app import main
+from kidseg_jax.cohort.folder import load_cohort
+from kidseg_jax.formats.volumes import write_volume
 from kidseg_jax.imaging.structures import NAMES, STRUCTURES
 from kidseg_jax.imaging.volume import Geometry, Volume, canonical
 

@@ -8,7 +8,7 @@ import pytest
 from grids import random_geometry
 
 from kidseg_jax import kernels
-from kidseg_jax.imaging.io import read_labels, write_volume
+from kidseg_jax.formats.volumes import read_labels, write_volume
 from kidseg_jax.imaging.resample import resample_labels
 from kidseg_jax.imaging.volume import Geometry, Volume, canonical, on_grid_of
 

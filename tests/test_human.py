@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kidseg_jax.imaging.io import write_volume
+from kidseg_jax.formats.volumes import write_volume
 from kidseg_jax.imaging.structures import ARTERY, PARENCHYMA, RCC, VEIN
 from kidseg_jax.imaging.volume import Geometry, Volume
 from kidseg_jax.labelling.corrected import add_version, changes, read_corrected, versions
 from kidseg_jax.labelling.events import LabelEvent, content_hash
-from kidseg_jax.labelling.human import accepted_labels, check_corrected, check_one, events_to_append
 from kidseg_jax.labelling.ledger import append, read_ledger
 from kidseg_jax.labelling.query import Score
+from kidseg_jax.labelling.returned import accepted_labels, check_corrected, check_one, events_to_append
 from kidseg_jax.labelling.worklist import (
     choose_blind,
     describe,

@@ -15,8 +15,8 @@ import pytest
 from grids import body_ct, oblique, random_geometry, two_kidneys
 from nifti_files import RAS, nifti_bytes, put
 
-from kidseg_jax.imaging import io_seg
-from kidseg_jax.imaging.io import (
+from kidseg_jax.formats import seg_nrrd
+from kidseg_jax.formats.volumes import (
     WRITTEN,
     hounsfield,
     read_ct,
@@ -244,7 +244,7 @@ def test_layers_become_one_map(tmp_path, key):
     write_layers(
         path, [first, second], [segment("artery", 1), segment("vein", 1, 1)], **{key: "Binary labelmap"}
     )
-    array, grid, segments = io_seg.read_segmentation(path)
+    array, grid, segments = seg_nrrd.read_segmentation(path)
     np.testing.assert_array_equal(array, first + 2 * second)
     assert [(s.label, s.name) for s in segments] == [(1, "artery"), (2, "vein")]
     assert grid.geometry.spacing_mm == (4.0, 3.0, 2.0)
@@ -260,7 +260,7 @@ def test_voxels_of_two_segments_are_refused(tmp_path):
 def test_a_segmentation_keeps_names_colours_and_codes(tmp_path):
     labels = two_kidneys(oblique(10))
     write_volume(tmp_path / "x.seg.nrrd", labels)
-    array, grid, segments = io_seg.read_segmentation(tmp_path / "x.seg.nrrd")
+    array, grid, segments = seg_nrrd.read_segmentation(tmp_path / "x.seg.nrrd")
     np.testing.assert_array_equal(array, labels.array)
     assert grid.geometry.is_close(labels.geometry, 1e-9)
     assert tuple(s.name for s in segments) == NAMES
@@ -321,7 +321,7 @@ def test_itk_is_loaded_once_by_many_threads(tmp_path):
     code = (
         "import sys, threading\n"
         "from concurrent.futures import ThreadPoolExecutor\n"
-        "from kidseg_jax.imaging.io import read_volume\n"
+        "from kidseg_jax.formats.volumes import read_volume\n"
         "together = threading.Barrier(9)\n"
         "def read(path):\n"
         "    together.wait()\n"
@@ -338,7 +338,7 @@ def test_npz_nifti_and_nrrd_need_no_itk(tmp_path, ending):
     write_volume(tmp_path / f"x{ending}", Volume(CT, LPS))
     code = (
         "import sys; sys.modules['itk'] = None\n"
-        "from kidseg_jax.imaging.io import read_volume, write_volume\n"
+        "from kidseg_jax.formats.volumes import read_volume, write_volume\n"
         f"v = read_volume({str(tmp_path / f'x{ending}')!r})\n"
         f"for e in {WRITTEN!r}:\n"
         f"    write_volume({str(tmp_path)!r} + '/y' + e, v.with_array(v.array.astype('uint8')))\n"

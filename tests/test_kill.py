@@ -20,9 +20,9 @@ import pytest
 from small_cohort import SETTINGS, body, write_cohort
 
 from kidseg_jax import stage
-from kidseg_jax.imaging.cohort import Case
-from kidseg_jax.imaging.files import sweep_leftovers
-from kidseg_jax.imaging.io import read_labels, write_volume
+from kidseg_jax.atomic import sweep_leftovers
+from kidseg_jax.cohort.case import Case
+from kidseg_jax.formats.volumes import read_labels, write_volume
 from kidseg_jax.imaging.volume import Geometry, Volume
 from kidseg_jax.labelling.events import LabelEvent, MapEvent, content_hash
 from kidseg_jax.labelling.ledger import read_ledger

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from kidseg_jax import kernels
-from kidseg_jax.evaluation.effort import MODES
 from kidseg_jax.evaluation.meshes import (
     compare_kidney,
     compare_surfaces,
@@ -23,6 +22,7 @@ from kidseg_jax.evaluation.surfaces import (
     surface_of,
 )
 from kidseg_jax.imaging.volume import Geometry
+from kidseg_jax.report.effort import MODES
 
 ANISOTROPIC = Geometry((30, 40, 50), (2.5, 0.8, 0.7), (-100.0, 40.0, 900.0))
 TURNED = Geometry(
@@ -212,7 +212,7 @@ def test_over_the_area_is_what_ever_smaller_triangles_of_the_kernels_definition_
 
 @pytest.mark.parametrize("kidney", ["case_00018_kidney-1", "case_00061_kidney-2"])
 def test_two_annotators_surfaces_agree_with_the_kernels(shared_data, kidney):
-    from kidseg_jax.imaging.io import read_labels
+    from kidseg_jax.formats.volumes import read_labels
 
     maps = [read_labels(shared_data / f"kits23_annotators/{kidney}_annotator-{i}.nii.gz") for i in (1, 2)]
     masks = [np.pad(part, 1) for part in crop_together(*(one.array > 0 for one in maps))]

@@ -147,7 +147,7 @@ def annotators(folder: Path, kidney: str) -> list[Path]:
 
 @pytest.mark.parametrize("kidney", ["case_00018_kidney-1", "case_00061_kidney-2"])
 def test_two_annotators_agree_with_the_surface_distance_package(surface_distance, shared_data, kidney):
-    from kidseg_jax.imaging.io import read_labels
+    from kidseg_jax.formats.volumes import read_labels
 
     first, second = (read_labels(path) for path in annotators(shared_data, kidney)[:2])
     agrees_with_package(surface_distance, first.array > 0, second.array > 0, first.spacing_mm)
@@ -158,7 +158,7 @@ def test_two_annotators_agree_with_the_surface_distance_package(surface_distance
 def test_a_network_and_an_expert_agree_with_the_surface_distance_package(
     surface_distance, shared_data, case, network
 ):
-    from kidseg_jax.imaging.io import read_labels
+    from kidseg_jax.formats.volumes import read_labels
 
     folder = shared_data / "evalseg_left_kidney"
     truth, predicted = (
@@ -171,7 +171,7 @@ def test_a_network_and_an_expert_agree_with_the_surface_distance_package(
 
 @pytest.mark.parametrize("case", ["case_00018", "case_00061"])
 def test_kits_maps_agree_with_the_surface_distance_package(surface_distance, shared_data, case):
-    from kidseg_jax.imaging.io import read_labels
+    from kidseg_jax.formats.volumes import read_labels
 
     labels = read_labels(shared_data / f"kits19_labels/{case}.nii.gz")
     moved = np.roll(labels.array, (2, -1), axis=(1, 2))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kidseg_jax.__main__ import main
+from kidseg_jax.cli.app import main
 from kidseg_jax.imaging.volume import Geometry, Volume
 from kidseg_jax.labelling import clock
 from kidseg_jax.labelling.events import ApprovalEvent, ClockEvent, LabelEvent, TimeEvent

@@ -7,17 +7,19 @@ import numpy as np
 import pytest
 from small_cohort import body, write_cohort
 
+from kidseg_jax.cohort.case import Case
+from kidseg_jax.cohort.folder import load_cohort
+from kidseg_jax.cohort.split import kidneys_of
 from kidseg_jax.config import Config, NetConfig, TrainConfig
-from kidseg_jax.imaging.cohort import Case, kidneys_of, load_cohort
 from kidseg_jax.imaging.structures import ARTERY, N_CLASSES, NAMES, PARENCHYMA
 from kidseg_jax.imaging.volume import canonical
 from kidseg_jax.network.augment import to_window
 from kidseg_jax.network.cascade import Prediction
 from kidseg_jax.network.found_kidney import FoundKidney
 from kidseg_jax.network.models import Models, told_structures
-from kidseg_jax.network.training import Sample, never_told, start, train
+from kidseg_jax.network.training import Sample, never_labelled, start, train
 from kidseg_jax.network.unet import make_unet
-from kidseg_jax.staging.study import pair_kidneys, teach
+from kidseg_jax.staging.case_work import pair_kidneys, teach
 
 NET = NetConfig(features=(4, 8), patch=(8, 8, 12), spacing_mm=4.0)
 WEIGHTS = (1.0, 1.0, 1.0)
@@ -38,7 +40,7 @@ def two_blocks(n: int) -> list[tuple[np.ndarray, np.ndarray]]:
 
 def fitted(samples, steps=120):
     settings = TrainConfig(steps=steps, batch=2, class_weights=WEIGHTS, shift_mm=8.0, optimizer="muon")
-    state, step = start(NET, settings, 3, steps, 0, never_told(samples))
+    state, step = start(NET, settings, 3, steps, 0, never_labelled(samples))
     for _, after, _ in train(state, step, samples, steps, settings.batch, 1):
         state = after
     return state.params
@@ -59,14 +61,14 @@ def test_a_lacking_sample_does_not_teach_that_a_structure_is_background():
     lacking = [(c, np.where(y == 2, 0, y).astype(np.uint8)) for c, y in others]
     wrongly = [Sample(ct, whole), *(Sample(c, y) for c, y in lacking)]
     rightly = [Sample(ct, whole), *(Sample(c, y, frozenset({2})) for c, y in lacking)]
-    assert never_told(rightly) == frozenset()
+    assert never_labelled(rightly) == frozenset()
     assert voxels_of_2(fitted(rightly), unseen) > 0.75
     assert voxels_of_2(fitted(wrongly), unseen) < 0.5
 
 
 def test_what_no_sample_tells_is_never_predicted():
     samples = [Sample(c, np.where(y == 2, 0, y).astype(np.uint8), frozenset({2})) for c, y in two_blocks(2)]
-    assert never_told(samples) == {2}
+    assert never_labelled(samples) == {2}
     params = fitted(samples, 20)
     apply, _ = make_unet(NET, 3, 0)
     logits = apply(params, jnp.zeros((1, *NET.patch, 1)))
@@ -90,12 +92,12 @@ def test_samples_carry_what_their_labels_do_not_tell():
     ct, labels = body(0)
     case = Case("a", "a", ct, labels, WITHOUT_ARTERY)
     bare = labels.with_array(np.where(labels.array == ARTERY, 0, labels.array).astype(np.uint8))
-    assert {s.untold for s in teach(case, bare, small_config(), 1).fine} == {frozenset({ARTERY})}
+    assert {s.unlabelled for s in teach(case, bare, small_config(), 1).fine} == {frozenset({ARTERY})}
     # a person who corrected this case drew the arteries
-    assert {s.untold for s in teach(case, labels, small_config(), 1).fine} == {frozenset()}
+    assert {s.unlabelled for s in teach(case, labels, small_config(), 1).fine} == {frozenset()}
 
 
-def test_untold_structures_are_no_error_of_a_prediction():
+def test_unlabelled_structures_are_no_error_of_a_prediction():
     ct, labels = body(0)
     kidneys = kidneys_of(Case("a", "a", ct, labels))
     drawn = canonical(labels).array

@@ -10,7 +10,7 @@ from kidseg_jax.network import checkpoint
 from kidseg_jax.network.augment import random_patch, to_window
 from kidseg_jax.network.conv3d import best_form
 from kidseg_jax.network.layers import max_pool, upsample
-from kidseg_jax.network.losses import merge_untold, region_sums, segmentation_loss
+from kidseg_jax.network.losses import merge_unlabelled, region_sums, segmentation_loss
 from kidseg_jax.network.training import Sample, n_steps, order_of_samples, start, train
 from kidseg_jax.network.unet import make_unet
 
@@ -79,13 +79,13 @@ def test_weights_change_what_an_error_costs():
     assert heavy > light
 
 
-def merged_by_hand(logits, labels, untold, weights, power):
+def merged_by_hand(logits, labels, unlabelled, weights, power):
     """The loss over merged classes, sample by sample: probabilities summed, then Dice and cross-entropy."""
     n_classes = logits.shape[-1]
     probs = jax.nn.softmax(logits)
     overlap, size, count = ([0.0] * n_classes for _ in range(3))
     nll = total = 0.0
-    for p, y, lacks in zip(probs, labels, untold, strict=True):
+    for p, y, lacks in zip(probs, labels, unlabelled, strict=True):
         told = [c for c in range(n_classes) if c not in lacks]
         merged = {c: p[..., c] for c in told}
         merged[0] = p[..., 0] + sum(p[..., c] for c in lacks)
@@ -102,18 +102,18 @@ def merged_by_hand(logits, labels, untold, weights, power):
 
 
 @pytest.mark.parametrize("power", [1, 2])
-def test_untold_classes_are_merged_with_the_background(power):
+def test_unlabelled_classes_are_merged_with_the_background(power):
     rng = np.random.default_rng(power)
     lacking = [(), (1, 2), (4,)]
     logits = rng.normal(0, 3, (3, 4, 5, 6, 5))
     labels = rng.integers(0, 5, (3, 4, 5, 6))
     for y, lacks in zip(labels, lacking, strict=True):
         y[np.isin(y, lacks)] = 0
-    untold = np.array([[c in lacks for c in range(5)] for lacks in lacking])
+    unlabelled = np.array([[c in lacks for c in range(5)] for lacks in lacking])
     weights = (1.0, 20.0, 15.0, 2.0, 8.0)
 
     def loss(x, form):
-        return segmentation_loss(x, jnp.asarray(labels), weights, power, form, jnp.asarray(untold))
+        return segmentation_loss(x, jnp.asarray(labels), weights, power, form, jnp.asarray(unlabelled))
 
     with jax.enable_x64(True):
         wide = jnp.asarray(logits)
@@ -129,8 +129,8 @@ def test_untold_classes_are_merged_with_the_background(power):
 
 def test_a_sample_that_tells_all_classes_is_not_changed_by_merging():
     logits = jax.random.normal(jax.random.key(0), (2, 2, 3, 4, 5))
-    untold = jnp.zeros((2, 5), bool).at[1, 2].set(True)
-    merged = merge_untold(logits, untold)
+    unlabelled = jnp.zeros((2, 5), bool).at[1, 2].set(True)
+    merged = merge_unlabelled(logits, unlabelled)
     assert jnp.array_equal(merged[0], logits[0])
     probs, summed = jax.nn.softmax(logits[1]), jax.nn.softmax(merged[1])
     np.testing.assert_allclose(summed[..., 0], probs[..., 0] + probs[..., 2], rtol=1e-5)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from nifti_files import CODES, nifti_bytes, put
 
-from kidseg_jax.imaging.io import read_labels, read_volume, whole_labels, write_volume
-from kidseg_jax.imaging.io_nifti import grid_of_header, read_header
-from kidseg_jax.imaging.io_nifti_labels import BLOCK_BYTES, read_nifti_labels
+from kidseg_jax.formats.nifti import grid_of_header, read_header
+from kidseg_jax.formats.nifti_labels import BLOCK_BYTES, read_nifti_labels
+from kidseg_jax.formats.volumes import read_labels, read_volume, whole_labels, write_volume
 from kidseg_jax.imaging.volume import Geometry, Volume
 
 KINDS = sorted(CODES.keys() - {"c8"})

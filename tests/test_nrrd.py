@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kidseg_jax.imaging import io_itk
-from kidseg_jax.imaging.io import read_labels, read_volume
-from kidseg_jax.imaging.io_nrrd import read_nrrd
+from kidseg_jax.formats import itk
+from kidseg_jax.formats.nrrd import read_nrrd
+from kidseg_jax.formats.volumes import read_labels, read_volume
 
 LABELS = np.random.default_rng(0).integers(0, 6, (5, 6, 7), np.uint8)
 ENDINGS = [".nrrd", ".seg.nrrd"]
@@ -71,7 +71,7 @@ def test_voxels_and_grid_are_those_that_itk_reads(tmp_path, kind, space, endian,
     path = nrrd_file(tmp_path / "x.nrrd", packed, encoding, kind, endian, space)
     ours = read_nrrd(path)
     assert ours is not None
-    voxels, grid = io_itk.read_nrrd(path)
+    voxels, grid = itk.read_nrrd(path)
     np.testing.assert_array_equal(ours[0], stored)
     np.testing.assert_array_equal(voxels, stored)
     assert ours[0].dtype == stored.dtype

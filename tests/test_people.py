@@ -13,26 +13,28 @@ import pytest
 from small_cohort import GRID, SETTINGS, body, write_cohort
 
 from kidseg_jax import stage
+from kidseg_jax.cohort.case import Kidney
+from kidseg_jax.cohort.folder import load_cohort
+from kidseg_jax.cohort.split import kidney_labels, kidneys_of
 from kidseg_jax.config import PRESETS, Config
-from kidseg_jax.imaging.cohort import Kidney, kidney_labels, kidneys_of, load_cohort
-from kidseg_jax.imaging.io import read_labels, write_volume
+from kidseg_jax.formats.volumes import read_labels, write_volume
 from kidseg_jax.imaging.structures import PARENCHYMA
 from kidseg_jax.imaging.volume import Geometry, Volume
-from kidseg_jax.labelling.correction import manual_seconds
 from kidseg_jax.labelling.events import ApprovalEvent, LabelEvent
-from kidseg_jax.labelling.human import by_people
 from kidseg_jax.labelling.ledger import read_ledger
 from kidseg_jax.labelling.query import Score, expected_effort_s
+from kidseg_jax.labelling.returned import by_people
+from kidseg_jax.labelling.simulated_annotator import manual_seconds
 from kidseg_jax.labelling.worklist import describe, read_list, write_list, write_to_correct
 from kidseg_jax.network.cascade import Prediction, predict
 from kidseg_jax.network.found_kidney import FoundKidney
 from kidseg_jax.network.models import load_models
 from kidseg_jax.network.origin import TrainedOn
+from kidseg_jax.rundir import RunDirectory
 from kidseg_jax.staging import loop
 from kidseg_jax.staging.expect import Yardstick, expected, look, yardstick
 from kidseg_jax.staging.people import people_plan
 from kidseg_jax.staging.resume import from_json, settings_of
-from kidseg_jax.staging.rundir import RunDirectory
 
 
 @pytest.fixture(scope="module")

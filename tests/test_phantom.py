@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from kidseg_jax.__main__ import main
+from kidseg_jax.cli.app import main
 from kidseg_jax.config import CohortConfig
-from kidseg_jax.imaging.io import read_volume
-from kidseg_jax.imaging.phantom import LEFT, RIGHT, make_case, make_cohort, plan_cohort
-from kidseg_jax.imaging.phantom_shapes import (
+from kidseg_jax.formats.volumes import read_volume
+from kidseg_jax.imaging.structures import ARTERY, PARENCHYMA, RCC, URETER, VEIN
+from kidseg_jax.imaging.volume import IDENTITY, Geometry
+from kidseg_jax.phantom.cohort import LEFT, RIGHT, make_case, make_cohort, plan_cohort
+from kidseg_jax.phantom.shapes import (
     Draw,
     blank_canvas,
     blob,
@@ -20,8 +22,6 @@ from kidseg_jax.imaging.phantom_shapes import (
     paint,
     smooth_field,
 )
-from kidseg_jax.imaging.structures import ARTERY, PARENCHYMA, RCC, URETER, VEIN
-from kidseg_jax.imaging.volume import IDENTITY, Geometry
 
 SMALL = CohortConfig(patients=6, kidneys=9, rcc_kidneys=4)
 CUBE = np.ones((3, 3, 3), bool)

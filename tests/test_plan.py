@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kidseg_jax.cohort.case import Kidney, Side
 from kidseg_jax.config import CohortConfig
-from kidseg_jax.imaging.cohort import Kidney, Side
-from kidseg_jax.imaging.phantom import plan_cohort
+from kidseg_jax.phantom.cohort import plan_cohort
 from kidseg_jax.staging.plan import make_plan, stage_sizes
 
 

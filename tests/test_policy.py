@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kidseg_jax.cohort.split import kidney_labels, kidneys_of
 from kidseg_jax.config import CohortConfig
-from kidseg_jax.imaging.cohort import kidney_labels, kidneys_of
-from kidseg_jax.imaging.phantom import make_case
-from kidseg_jax.imaging.policy import DEFAULT, NOTHING, RULES, VARIANTS, Policy, apply, split_sides
+from kidseg_jax.imaging.postprocess import DEFAULT, NOTHING, RULES, VARIANTS, Policy, apply, split_sides
 from kidseg_jax.imaging.structures import ARTERY, PARENCHYMA, RCC, URETER, VEIN
+from kidseg_jax.phantom.cohort import make_case
 
 SPACING = (1.0, 1.0, 1.0)
 

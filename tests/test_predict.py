@@ -10,9 +10,9 @@ import pytest
 from dicom_files import write_series
 from grids import body_ct, oblique, random_geometry
 
-from kidseg_jax.__main__ import main
-from kidseg_jax.imaging.io import read_ct, read_labels, write_volume
-from kidseg_jax.imaging.policy import largest_kidney
+from kidseg_jax.cli.app import main
+from kidseg_jax.formats.volumes import read_ct, read_labels, write_volume
+from kidseg_jax.imaging.postprocess import largest_kidney
 from kidseg_jax.imaging.structures import NAMES, PARENCHYMA, RCC
 from kidseg_jax.imaging.volume import Volume, canonical, on_grid_of
 from kidseg_jax.network import cascade

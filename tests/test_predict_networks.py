@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from grids import body_ct, oblique
 
-from kidseg_jax.__main__ import main
+from kidseg_jax.cli.app import main
 from kidseg_jax.config import NetConfig
-from kidseg_jax.imaging.io import read_labels, write_volume
+from kidseg_jax.formats.volumes import read_labels, write_volume
 from kidseg_jax.imaging.structures import N_CLASSES
 from kidseg_jax.imaging.volume import Geometry
 from kidseg_jax.network.models import N_COARSE, Models, save_models

@@ -13,16 +13,16 @@ import pytest
 from run_directories import add_evidence, make_run
 
 from kidseg_jax import kernels
-from kidseg_jax.evaluation import cases
-from kidseg_jax.evaluation.curves import learning_curve, minutes_chart
-from kidseg_jax.evaluation.evidence import read_evidence, write_evidence
-from kidseg_jax.evaluation.pictures import OUTLINES, kidney_slices
-from kidseg_jax.evaluation.records import read_run
-from kidseg_jax.evaluation.report import write_report, write_tables
-from kidseg_jax.evaluation.summary import limits, plain_summary
 from kidseg_jax.evaluation.surfaces import read_surface, surface_of
 from kidseg_jax.imaging.preview import png
 from kidseg_jax.imaging.volume import Geometry, Volume
+from kidseg_jax.report import examples
+from kidseg_jax.report.curves import learning_curve, minutes_chart
+from kidseg_jax.report.pictures import OUTLINES, kidney_slices
+from kidseg_jax.report.records import read_run
+from kidseg_jax.report.report import write_report, write_tables
+from kidseg_jax.report.snapshot import read_snapshot, write_snapshot
+from kidseg_jax.report.summary import limits, plain_summary
 
 VOID = {"meta", "link", "img", "br"}
 
@@ -113,9 +113,9 @@ def test_the_worst_kidney_of_each_comparison_is_left_as_meshes(page, run_path):
         assert said["kidney"] in page
         stem = f"{first}_to_{second}"
         assert said["files"] == [f"{stem}.ply", f"{stem}.glb", f"{first}.stl", f"{second}.stl"]
-        evidence = read_evidence(run_path / f"stage_{said['stage']}/evidence/{said['kidney']}.npz")
+        snapshot = read_snapshot(run_path / f"stage_{said['stage']}/evidence/{said['kidney']}.npz")
         printed = read_surface(folder / f"{first}.stl")
-        expected = surface_of(getattr(evidence, first) > 0, evidence.geometry)
+        expected = surface_of(getattr(snapshot, first) > 0, snapshot.geometry)
         assert printed.is_watertight
         assert printed.volume_ml == pytest.approx(expected.volume_ml, rel=1e-4)
         np.testing.assert_allclose(printed.vertices_mm.mean(0), expected.vertices_mm.mean(0), atol=1e-3)
@@ -179,7 +179,7 @@ def test_charts_mark_every_stage_and_structure(run_path):
 def test_ranking_is_by_mean_dsc_and_by_rms(run_path):
     run = read_run(run_path)
     last = run.stages[-1]
-    ranked = cases.ranked_tests(last)
+    ranked = examples.ranked_tests(last)
     means = {
         kidney: np.mean([r["dsc"] for r in last.test if r["kidney"] == kidney and r["dsc"] is not None])
         for kidney in last.test_kidneys
@@ -187,10 +187,10 @@ def test_ranking_is_by_mean_dsc_and_by_rms(run_path):
     assert ranked[0][1] == min(means, key=lambda k: means[k]) and ranked[-1][1] == max(
         means, key=lambda k: means[k]
     )
-    assert [place for place, _, _ in cases.spread(ranked)] == ["first", "median", "last"]
-    assert [place for place, _, _ in cases.spread(ranked[:2])] == ["first", "last"]
-    assert cases.spread([]) == []
-    stage, kidney, rms_mm = cases.worst_surfaces(run)["manual_cnn"]
+    assert [place for place, _, _ in examples.spread(ranked)] == ["first", "median", "last"]
+    assert [place for place, _, _ in examples.spread(ranked[:2])] == ["first", "last"]
+    assert examples.spread([]) == []
+    stage, kidney, rms_mm = examples.worst_surfaces(run)["manual_cnn"]
     assert stage == 3 and rms_mm == max(r["rms_mm"] for r in last.surfaces if r["pair"] == "manual_cnn")
     assert kidney in {r["kidney"] for r in last.surfaces}
 
@@ -212,18 +212,18 @@ def test_evidence_round_trip_keeps_labels_and_place(tmp_path):
     ct = Volume(np.arange(20 * 22 * 24, dtype=np.int16).reshape(20, 22, 24), geometry)
     box = kernels.Box((4, 5, 6), (9, 12, 15))
     manual = np.ones((5, 7, 9), np.uint8)
-    path = write_evidence(tmp_path / "stage_1", "case_left", "new", ct, box, manual, manual * 2, None)
-    found = read_evidence(path)
+    path = write_snapshot(tmp_path / "stage_1", "case_left", "new", ct, box, manual, manual * 2, None)
+    found = read_snapshot(path)
     assert (found.kidney, found.role, found.corrected) == ("case_left", "new", None)
     assert found.manual is not None and found.cnn is not None
     first = np.argwhere(found.manual)[0]
     assert found.geometry.to_world(first) == pytest.approx(geometry.to_world(box.lo))
     assert found.ct[tuple(first)] == ct.array[box.lo] and found.manual.sum() == manual.sum()
     with pytest.raises(ValueError, match="cnn must have the box's shape"):
-        write_evidence(tmp_path / "stage_1", "case_left", "new", ct, box, manual, manual[1:])
+        write_snapshot(tmp_path / "stage_1", "case_left", "new", ct, box, manual, manual[1:])
     (tmp_path / "text.npz").write_text("no archive")
     with pytest.raises(ValueError, match=r"text\.npz"):
-        read_evidence(tmp_path / "text.npz")
+        read_snapshot(tmp_path / "text.npz")
 
 
 def test_slices_show_the_slice_that_differs_with_its_outlines(tmp_path):
@@ -234,8 +234,8 @@ def test_slices_show_the_slice_that_differs_with_its_outlines(tmp_path):
     cnn[5:15, 10:20, 10:30] = 4
     cnn[7, 12:18, 30:36] = 4  # the only difference
     box = kernels.Box((0, 0, 0), (20, 30, 40))
-    evidence = read_evidence(write_evidence(tmp_path, "k", "test", ct, box, manual, cnn))
-    axial, coronal, sagittal = kidney_slices(evidence, pixels=260)
+    snapshot = read_snapshot(write_snapshot(tmp_path, "k", "test", ct, box, manual, cnn))
+    axial, coronal, sagittal = kidney_slices(snapshot, pixels=260)
     for image in (axial, coronal, sagittal):
         assert image.dtype == np.uint8 and 258 <= max(image.shape[:2]) <= 262
     colours = {outline.name: outline.rgb for outline in OUTLINES}

@@ -21,24 +21,24 @@ pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
 
 from serving import CASES, GRID, Client, make_study, prediction, raw_request, serving
 
-from kidseg_jax.__main__ import main
-from kidseg_jax.commands.serve import listen
+from kidseg_jax.cli.app import main
+from kidseg_jax.cli.serve import listen
 from kidseg_jax.config import NetConfig
-from kidseg_jax.imaging.io import read_labels, write_volume
+from kidseg_jax.formats.volumes import read_labels, write_volume
 from kidseg_jax.imaging.structures import N_CLASSES, RCC
 from kidseg_jax.imaging.volume import Geometry, Volume
 from kidseg_jax.labelling.corrected import versions
 from kidseg_jax.labelling.events import LabelEvent, TimeEvent, content_hash
-from kidseg_jax.labelling.human import accepted_in, check_corrected
 from kidseg_jax.labelling.ledger import read_ledger
 from kidseg_jax.labelling.query import DEFAULT
 from kidseg_jax.labelling.rest.presence import Presence
 from kidseg_jax.labelling.rest.store import has_checksum
+from kidseg_jax.labelling.returned import accepted_in, check_corrected
 from kidseg_jax.labelling.server import make_app
 from kidseg_jax.network.models import N_COARSE, Models, save_models
 from kidseg_jax.network.origin import TrainedOn
 from kidseg_jax.network.unet import make_unet
-from kidseg_jax.staging.rundir import RunDirectory
+from kidseg_jax.rundir import RunDirectory
 
 IDLE = [sys.executable, "-c", "pass"]
 

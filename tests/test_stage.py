@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from small_cohort import SETTINGS, write_cohort
 
-from kidseg_jax.__main__ import main as verb
-from kidseg_jax.imaging.io import read_labels, read_volume
+from kidseg_jax.cli.app import main as verb
+from kidseg_jax.formats.volumes import read_labels, read_volume
 from kidseg_jax.imaging.structures import NAMES
 from kidseg_jax.network.models import load_models
 from kidseg_jax.network.origin import TrainedOn
 from kidseg_jax.stage import main
-from kidseg_jax.staging.learning import Evidence, StageState, run_stage
+from kidseg_jax.staging.learning import StageState, TrainingSet, run_stage
 
 COHORT = ["--cohort.patients", "6", "--cohort.kidneys", "9", "--cohort.rcc-kidneys", "3"]
 SMALL = [
@@ -119,7 +119,7 @@ def test_run_stage_needs_evidence_and_leaves_its_state_alone():
     from kidseg_jax.config import PRESETS
 
     with pytest.raises(ValueError, match="at least one labelled kidney, got none"):
-        run_stage(state, Evidence(), PRESETS["demo"])
+        run_stage(state, TrainingSet(), PRESETS["demo"])
     assert state == StageState()
 
 
@@ -156,7 +156,7 @@ def test_a_bare_node_trains_and_predicts_without_itk_and_open3d(tmp_path):
     code = (
         "import sys\n"
         "sys.modules.update(itk=None, open3d=None)\n"
-        "from kidseg_jax.__main__ import main as verb\n"
+        "from kidseg_jax.cli.app import main as verb\n"
         "from kidseg_jax.stage import main\n"
         "data, run, ct, out, *settings = sys.argv[1:]\n"
         "failed = main([*settings, '--data', data, '--out', run])\n"

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 from run_directories import make_run
 
-from kidseg_jax.evaluation import published
-from kidseg_jax.evaluation.accuracy import (
+from kidseg_jax.evaluation.statistics import holm
+from kidseg_jax.evaluation.table import Cell, Row, Table, to_csv, to_html, to_markdown, to_terminal
+from kidseg_jax.imaging.structures import NAMES
+from kidseg_jax.report import published
+from kidseg_jax.report.accuracy import (
     compare_stages,
     compared_stages,
     dsc_table,
@@ -18,42 +21,39 @@ from kidseg_jax.evaluation.accuracy import (
     stage_sentences,
     statistics_table,
 )
-from kidseg_jax.evaluation.effort import minutes_table, rms_table
-from kidseg_jax.evaluation.grids import Cell, Grid, Row, to_csv, to_html, to_markdown, to_terminal
-from kidseg_jax.evaluation.records import COLUMNS, HEADINGS, read_run
-from kidseg_jax.evaluation.statistics import holm
-from kidseg_jax.evaluation.tables import differences_of_setup, run_tables
-from kidseg_jax.imaging.structures import NAMES
+from kidseg_jax.report.effort import minutes_table, rms_table
+from kidseg_jax.report.records import COLUMNS, HEADINGS, read_run
+from kidseg_jax.report.tables import differences_of_setup, run_tables
 
 
-def cell(grid: Grid, row: str, column: str) -> Cell:
-    (found,) = [r for r in grid.rows if r.name == row]
-    return found.cells[grid.columns.index(column)]
+def cell(table: Table, row: str, column: str) -> Cell:
+    (found,) = [r for r in table.rows if r.name == row]
+    return found.cells[table.columns.index(column)]
 
 
 def test_dsc_table_is_mean_and_sd_over_defined_values(tmp_path):
     run = read_run(make_run(tmp_path / "run"))
-    grid = dsc_table(run)
+    table = dsc_table(run)
     for stage in run.stages:
         for name, heading in zip(NAMES, HEADINGS, strict=False):
             values = [100 * r["dsc"] for r in stage.test if r["structure"] == name and r["dsc"] is not None]
-            found = cell(grid, f"stage {stage.stage}, {stage.train_kidneys} kidneys", heading)
+            found = cell(table, f"stage {stage.stage}, {stage.train_kidneys} kidneys", heading)
             assert found.n == len(values)
             assert found.value == pytest.approx(np.mean(values))
             assert found.sd == pytest.approx(np.std(values, ddof=1))
         everything = [100 * r["dsc"] for r in stage.test if r["dsc"] is not None]
-        total = cell(grid, f"stage {stage.stage}, {stage.train_kidneys} kidneys", "total")
+        total = cell(table, f"stage {stage.stage}, {stage.train_kidneys} kidneys", "total")
         assert (total.n, total.value) == (len(everything), pytest.approx(np.mean(everything)))
-    assert cell(grid, "paper 3, 50 kidneys", "total").text == "71.07 ± 21.65"
+    assert cell(table, "paper 3, 50 kidneys", "total").text == "71.07 ± 21.65"
 
 
 def test_rcc_of_a_kidney_without_rcc_enters_no_mean_and_is_reported(tmp_path):
     run = read_run(make_run(tmp_path / "run", kidneys=10))
-    grid = dsc_table(run)
-    assert cell(grid, "stage 1, 20 kidneys", "RCC").n == 6  # kidneys 0, 3, 6 and 9 of ten have none
+    table = dsc_table(run)
+    assert cell(table, "stage 1, 20 kidneys", "RCC").n == 6  # kidneys 0, 3, 6 and 9 of ten have none
     assert any(
         "Of 4 held-out kidneys without RCC" in note and "stage 1 4, mean 0.40 ml" in note
-        for note in grid.notes
+        for note in table.notes
     )
 
 
@@ -91,13 +91,13 @@ def test_a_difference_that_a_stricter_test_does_not_bear_out_is_not_claimed(tmp_
 
 
 def test_minutes_say_simulated_and_saving_is_that_of_the_means(tmp_path):
-    grid = minutes_table(read_run(make_run(tmp_path / "run")))
-    assert "simulated" in grid.title
-    own = [row for row in grid.rows if row.source == "run"]
+    table = minutes_table(read_run(make_run(tmp_path / "run")))
+    assert "simulated" in table.title
+    own = [row for row in table.rows if row.source == "run"]
     assert own and all("simulated" in row.unit for row in own)
-    saved = cell(grid, "all stages, saved", "total")
+    saved = cell(table, "all stages, saved", "total")
     assert saved.value == pytest.approx(50.0)
-    assert cell(grid, "paper, saved", "total").text == "51 %"
+    assert cell(table, "paper, saved", "total").text == "51 %"
     assert sum(published.SECONDS["manual"][:-1]) == published.SECONDS["manual"][-1]
 
 
@@ -114,10 +114,10 @@ def test_measured_minutes_are_not_called_simulated(tmp_path):
 
 
 def test_rms_table_names_pairs_mode_and_points(tmp_path):
-    grid = rms_table(read_run(make_run(tmp_path / "run")))
-    assert grid.columns == ("manual vs CNN", "CNN vs CNN-corrected", "manual vs CNN-corrected")
-    assert any("every place of both surfaces" in note and "n = 12" in note for note in grid.notes)
-    assert cell(grid, "area symmetric", "manual vs CNN").n == 12
+    table = rms_table(read_run(make_run(tmp_path / "run")))
+    assert table.columns == ("manual vs CNN", "CNN vs CNN-corrected", "manual vs CNN-corrected")
+    assert any("every place of both surfaces" in note and "n = 12" in note for note in table.notes)
+    assert cell(table, "area symmetric", "manual vs CNN").n == 12
 
 
 def test_steps_that_differ_are_said(tmp_path):
@@ -130,25 +130,27 @@ def test_steps_that_differ_are_said(tmp_path):
 
 
 def test_every_form_holds_every_cell(tmp_path):
-    grids = run_tables(read_run(make_run(tmp_path / "run")))
+    tables = run_tables(read_run(make_run(tmp_path / "run")))
     terminal, markdown, rows = (
-        to_terminal(grids),
-        to_markdown(grids),
-        list(csv.reader(io.StringIO(to_csv(grids)))),
+        to_terminal(tables),
+        to_markdown(tables),
+        list(csv.reader(io.StringIO(to_csv(tables)))),
     )
-    assert len(rows) == 1 + sum(len(g.rows) * len(g.columns) for g in grids)
-    for grid in grids:
-        page = html.unescape(to_html(grid))
-        for row in grid.rows:
+    assert len(rows) == 1 + sum(len(g.rows) * len(g.columns) for g in tables)
+    for table in tables:
+        page = html.unescape(to_html(table))
+        for row in table.rows:
             for shown in row.cells:
                 assert shown.text in markdown and shown.text in terminal and shown.text in page
     assert max(map(len, terminal.splitlines())) <= 120
 
 
 def test_html_escapes_what_a_run_says():
-    grid = Grid("x", "<b>", ("a&b",), (Row("<script>", (Cell("1 < 2"),)),), ("<i>",))
+    table = Table("x", "<b>", ("a&b",), (Row("<script>", (Cell("1 < 2"),)),), ("<i>",))
     assert (
-        "<script>" not in to_html(grid) and "<i>" not in to_html(grid) and "&lt;script&gt;" in to_html(grid)
+        "<script>" not in to_html(table)
+        and "<i>" not in to_html(table)
+        and "&lt;script&gt;" in to_html(table)
     )
 
 

@@ -10,11 +10,11 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from kidseg_jax.evaluation.grids import Cell, Grid, Row, mean_sd_cell
 from kidseg_jax.evaluation.kits import measure_kits
 from kidseg_jax.evaluation.metrics import crop_together, measure, measure_kidney
 from kidseg_jax.evaluation.statistics import summarise
-from kidseg_jax.imaging.io import ENDINGS, ending_of, read_labels
+from kidseg_jax.evaluation.table import Cell, Row, Table, mean_sd_cell
+from kidseg_jax.formats.volumes import ENDINGS, ending_of, read_labels
 from kidseg_jax.imaging.structures import NAMES
 from kidseg_jax.imaging.volume import Volume, require_same_grid
 
@@ -109,13 +109,13 @@ def evaluate_folders(
 
 
 def evaluate_case(predicted: Path, truth: Path, scheme: Scheme) -> list[Record]:
-    """The records of one pair of label maps; ValueError when grids differ or a label is unknown."""
+    """The records of one pair of label maps; ValueError when tables differ or a label is unknown."""
     ours, theirs = read_labels(predicted), read_labels(truth)
     require_same_grid(f"{predicted.name} against {truth.name}", ours, theirs)
     return _SCHEMES[scheme](theirs, ours)
 
 
-def summary_grid(evaluation: Evaluation) -> Grid:
+def summary_grid(evaluation: Evaluation) -> Table:
     """Mean and SD over cases of every measure, one row per structure, region or value."""
     names = list(dict.fromkeys(record["name"] for record in evaluation.records))
     rows = tuple(
@@ -132,7 +132,7 @@ def summary_grid(evaluation: Evaluation) -> Grid:
     notes += [_RULES[evaluation.scheme]]
     notes += [f"{case}: {reason}." for case, reason in evaluation.failures.items()]
     cases = len({record["case"] for record in evaluation.records})
-    return Grid("evaluation", f"{cases} cases", evaluation.measures, (*rows, counts), tuple(notes))
+    return Table("evaluation", f"{cases} cases", evaluation.measures, (*rows, counts), tuple(notes))
 
 
 def records_csv(evaluation: Evaluation) -> str:

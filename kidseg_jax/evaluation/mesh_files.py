@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from kidseg_jax.atomic import written_whole
 from kidseg_jax.evaluation.surfaces import LPS_MM_TO_GLTF, DistanceTo, Surface
-from kidseg_jax.imaging.files import written_whole
 
 COMMENT = "kidseg_jax; units mm; frame LPS (x left, y posterior, z superior)"
 

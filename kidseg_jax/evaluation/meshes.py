@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from scipy.spatial import KDTree
 
-from kidseg_jax.evaluation.effort import MODES
-from kidseg_jax.evaluation.grids import Grid, Row, number_cell
-from kidseg_jax.evaluation.published import USABLE_RMS_MM
 from kidseg_jax.evaluation.surfaces import DistanceTo, Surface, joined, refined, surface_of
+from kidseg_jax.evaluation.table import Row, Table, number_cell
 from kidseg_jax.imaging.volume import Geometry, Labels, Spacing
+from kidseg_jax.report.effort import MODES
+from kidseg_jax.report.published import USABLE_RMS_MM
 
 POINTS = 17_650
 """The paper's number of surface points."""
@@ -157,7 +157,7 @@ def weighted_percentiles(values: np.ndarray, weights: np.ndarray, percents: Iter
     return values[order[at.clip(max=len(order) - 1)]].tolist()
 
 
-def comparison_grid(found: Iterable[SurfaceComparison], title: str) -> Grid:
+def comparison_grid(found: Iterable[SurfaceComparison], title: str) -> Table:
     """The measures of one pair as a table, how each was taken in its notes."""
     found = tuple(found)
     columns = ("rms", "mean", "mean |d|", "min", "5 %", "median", "95 %", "max", "within 2 mm")
@@ -172,7 +172,7 @@ def comparison_grid(found: Iterable[SurfaceComparison], title: str) -> Grid:
         *(f"{one.mode.replace('_', ' ')}: {one.how}." for one in found),
         "mm, LPS; within 2 mm in percent.",
     )
-    return Grid("comparison", title, columns, tuple(rows), notes)
+    return Table("comparison", title, columns, tuple(rows), notes)
 
 
 def _pair(first: Model | None, second: Model | None, points: int, seed: int) -> Iterable[SurfaceComparison]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kidseg_jax.imaging.files import written_whole
+from kidseg_jax.atomic import written_whole
 from kidseg_jax.imaging.structures import PARENCHYMA, STRUCTURES
 from kidseg_jax.imaging.volume import Volume, canonical, require_same_grid
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kidseg_jax.imaging.files import sync_folder
-from kidseg_jax.imaging.io_stored import BLOCK_BYTES, BROKEN, is_packed, unpacked
+from kidseg_jax.atomic import sync_folder
+from kidseg_jax.formats.raw import BLOCK_BYTES, BROKEN, is_packed, unpacked
 from kidseg_jax.imaging.structures import N_CLASSES, NAMES, STRUCTURES, structure_named
 from kidseg_jax.imaging.volume import Geometry, Labels, Volume
 
@@ -88,11 +88,11 @@ def read_corrected(path: Path, grid: Geometry, names: Mapping[int, str] | None =
     grid, voxel on voxel (Slicer crops), is laid into it. Raises ValueError for another grid, values or
     names that no structure has, and files that cannot be read.
     """
-    from kidseg_jax.imaging.io import read_labels
+    from kidseg_jax.formats.volumes import read_labels
 
     require_size(path, grid)
     if path.name.lower().endswith(".seg.nrrd"):
-        from kidseg_jax.imaging.io_seg import read_segmentation
+        from kidseg_jax.formats.seg_nrrd import read_segmentation
 
         array, read_grid, segments = read_segmentation(path)
         labels = Volume(array, read_grid.geometry)
@@ -161,8 +161,8 @@ def changes(before: Volume, after: Volume, threads: int = 1) -> tuple[Change, ..
 
 def require_size(path: Path, grid: Geometry) -> None:
     """ValueError when a file claims or packs more voxels than its CT has, before it is read."""
-    from kidseg_jax.imaging.io_nifti import read_header
-    from kidseg_jax.imaging.io_nrrd import sizes_of, split_header
+    from kidseg_jax.formats.nifti import read_header
+    from kidseg_jax.formats.nrrd import sizes_of, split_header
 
     name = path.name.lower()
     claimed = start = 0

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from kidseg_jax.config import AnnotatorConfig
 from kidseg_jax.imaging.structures import N_CLASSES, structures_in
 from kidseg_jax.imaging.volume import Labels, Spacing
-from kidseg_jax.labelling.correction import correct
+from kidseg_jax.labelling.simulated_annotator import correct
 
 Strategy = Literal["listed", "random", "effort", "entropy", "disagreement", "stratified"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)

@@ -12,22 +12,22 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from kidseg_jax.labelling.rest import cases, control, store
+from kidseg_jax.labelling.rest import control, store, work
 from kidseg_jax.labelling.rest.access import Access, TooLarge, too_large
 from kidseg_jax.labelling.rest.jobs import Jobs
 from kidseg_jax.labelling.rest.state import Endpoint, Server
 
 ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
-    ("GET", "/info/", cases.info),
-    ("POST", "/activelearning/{strategy}", cases.next_sample),
-    ("POST", "/infer/{model}", cases.infer),
+    ("GET", "/info/", work.info),
+    ("POST", "/activelearning/{strategy}", work.next_sample),
+    ("POST", "/infer/{model}", work.infer),
     ("GET", "/datastore/", store.datastore),
     ("PUT DELETE", "/datastore/", store.refused),
     ("GET", "/datastore/image", store.get_image),
     ("PUT DELETE", "/datastore/image", store.refused),
     ("GET", "/datastore/image/info", store.image_info),
     ("PUT", "/datastore/image/info", store.refused),
-    ("PUT", "/datastore/label", cases.save_label),
+    ("PUT", "/datastore/label", work.save_label),
     ("GET", "/datastore/label", store.get_label),
     ("DELETE", "/datastore/label", store.refused),
     ("GET", "/datastore/label/info", store.label_info),

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from kidseg_jax import kernels
+from kidseg_jax.cohort.case import Side
+from kidseg_jax.cohort.split import side_of
 from kidseg_jax.config import NetConfig
-from kidseg_jax.imaging.cohort import Side, side_of
 from kidseg_jax.imaging.structures import N_CLASSES
 from kidseg_jax.imaging.volume import Shape, Spacing, Volume, canonical, pasted
 from kidseg_jax.network.augment import to_window

@@ -11,7 +11,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from kidseg_jax.imaging.files import written_whole
+from kidseg_jax.atomic import written_whole
 
 FORMAT = "kidseg_jax checkpoint 1"
 HEADER = "kidseg_jax"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kidseg_jax import kernels
-from kidseg_jax.imaging.cohort import Side
+from kidseg_jax.cohort.case import Side
 from kidseg_jax.imaging.structures import PARENCHYMA
 from kidseg_jax.imaging.volume import Labels, Shape, Volume
 from kidseg_jax.network.losses import NEVER

@@ -17,17 +17,17 @@ def segmentation_loss(
     class_weights: tuple[float, ...],
     dice_power: int = 1,
     form: Form | None = None,
-    untold: jax.Array | None = None,
+    unlabelled: jax.Array | None = None,
 ) -> jax.Array:
     """Mean Dice loss over the foreground classes, plus the weighted cross-entropy where there are weights.
 
     With cross-entropy the mean is over the classes that are there: one voxel called RCC in a kidney without
     any would else cost as much as a tumour missed whole. (b, z, y, x, c), (b, z, y, x) int -> scalar.
     form: "native" takes both from sums compiled for CPU, any other from plain JAX; None takes `best_form`.
-    untold: bool (b, c), classes that a sample's labels do not tell from background, see `merge_untold`.
+    unlabelled: bool (b, c), classes that a sample's labels do not tell from background: `merge_unlabelled`.
     """
-    if untold is not None:
-        logits = merge_untold(logits, untold)
+    if unlabelled is not None:
+        logits = merge_unlabelled(logits, unlabelled)
     sums = region_sums(logits, labels.astype(jnp.int32), dice_power, form)
     overlap, size, count, nll = sums.T
     dice = 1.0 - (2.0 * overlap + 1.0) / (size + count + 1.0)
@@ -59,13 +59,13 @@ def _region_sums(logits: jax.Array, labels: jax.Array, power: int) -> jax.Array:
     return jnp.stack([a.sum((0, 1, 2, 3)) for a in each], axis=-1)
 
 
-def merge_untold(logits: jax.Array, untold: jax.Array) -> jax.Array:
-    """Logits (b, z, y, x, c) in which the background's probability is that of all classes untold with it.
+def merge_unlabelled(logits: jax.Array, unlabelled: jax.Array) -> jax.Array:
+    """Logits (b, z, y, x, c) in which the background's probability is that of all classes unlabelled with it.
 
-    untold: bool (b, c), False for the background. The probability of untold classes becomes 0 and they get
-    no gradient but the background's, in their shares of it. Source: Shi et al. 2021, marginal loss.
+    unlabelled: bool (b, c), False for the background. The probability of unlabelled classes becomes 0 and
+    they get no gradient but the background's, in their shares of it. Source: Shi et al. 2021, marginal loss.
     """
-    untold = untold[:, None, None, None, :]
-    background = untold.at[..., 0].set(True)
+    unlabelled = unlabelled[:, None, None, None, :]
+    background = unlabelled.at[..., 0].set(True)
     merged = jax.nn.logsumexp(jnp.where(background, logits, NEVER), axis=-1, keepdims=True)
-    return jnp.concatenate([merged, jnp.where(untold, NEVER, logits)[..., 1:]], axis=-1)
+    return jnp.concatenate([merged, jnp.where(unlabelled, NEVER, logits)[..., 1:]], axis=-1)

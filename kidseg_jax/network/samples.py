@@ -5,8 +5,8 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from kidseg_jax import kernels
+from kidseg_jax.cohort.case import Side
 from kidseg_jax.config import NetConfig, TrainConfig
-from kidseg_jax.imaging.cohort import Side
 from kidseg_jax.imaging.structures import NAMES, PARENCHYMA, STRUCTURES
 from kidseg_jax.imaging.volume import Labels, Volume
 from kidseg_jax.network.cascade import box_centre_mm, coarse_grid, fine_roi
@@ -55,8 +55,8 @@ def fine_sample(
     if box is None:
         raise ValueError(f"fine_sample: need parenchyma or RCC of the {side} kidney, got none")
     roi = fine_roi(net, box_centre_mm(box, ct.spacing_mm), side, margin_voxels(net, settings.shift_mm))
-    untold = frozenset(structure.label for structure in STRUCTURES if structure.name not in told)
+    unlabelled = frozenset(structure.label for structure in STRUCTURES if structure.name not in told)
     image = sample_ct(ct.array, ct.spacing_mm, roi, threads)
     poses = draw_poses(settings, net.spacing_mm, np.random.default_rng(seed))
     posed = in_poses(ct.array, labels, ct.spacing_mm, roi, poses, threads)
-    return Sample(image, sample_labels(labels, ct.spacing_mm, roi), untold, tuple(posed))
+    return Sample(image, sample_labels(labels, ct.spacing_mm, roi), unlabelled, tuple(posed))

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from kidseg_jax.imaging.policy import Policy, apply, split_sides
+from kidseg_jax.imaging.postprocess import Policy, apply, split_sides
 from kidseg_jax.imaging.volume import Volume, canonical, pasted
 from kidseg_jax.network.cascade import Prediction
 

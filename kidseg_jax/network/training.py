@@ -19,13 +19,13 @@ from kidseg_jax.network.unet import Params, make_unet
 class Sample(NamedTuple):
     """One ROI of one kidney on the network's grid: ct int16 HU and labels uint8, both (z, y, x).
 
-    untold: classes that these labels do not tell from background. posed: ct and labels of the same kidney in
-    other poses; each time it is drawn, one of all its poses is learned from.
+    unlabelled: classes that these labels do not tell from background. posed: ct and labels of the same
+    kidney in other poses; each time it is drawn, one of all its poses is learned from.
     """
 
     ct: np.ndarray
     labels: np.ndarray
-    untold: frozenset[int] = frozenset()
+    unlabelled: frozenset[int] = frozenset()
     posed: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
 
 
@@ -85,9 +85,9 @@ def _kernels_as_matrices(params: Any) -> Any:
     )
 
 
-def never_told(samples: Sequence[Sample]) -> frozenset[int]:
+def never_labelled(samples: Sequence[Sample]) -> frozenset[int]:
     """The classes that no sample's labels tell from background."""
-    return frozenset.intersection(*(sample.untold for sample in samples)) if samples else frozenset()
+    return frozenset.intersection(*(sample.unlabelled for sample in samples)) if samples else frozenset()
 
 
 def start(
@@ -116,7 +116,7 @@ def start(
         cts: tuple[jax.Array, ...],
         labels: tuple[jax.Array, ...],
         key: jax.Array,
-        untold: jax.Array | None = None,
+        unlabelled: jax.Array | None = None,
     ) -> tuple[TrainState, jax.Array]:
         keys = jax.random.split(jax.random.fold_in(key, state.step), len(cts))
         pairs = [random_patch(k, c, y, net, train) for k, c, y in zip(keys, cts, labels, strict=True)]
@@ -124,7 +124,7 @@ def start(
 
         def loss_of(params: Params) -> jax.Array:
             logits, weights, power = apply(params, images), train.class_weights, train.dice_power
-            return segmentation_loss(logits, targets, weights, power, untold=untold)
+            return segmentation_loss(logits, targets, weights, power, unlabelled=unlabelled)
 
         loss, gradient = jax.value_and_grad(loss_of)(state.params)
         with jax.numpy_dtype_promotion("standard"):  # optax.adam mixes dtypes
@@ -161,9 +161,9 @@ def train(
         [(jnp.asarray(ct), jnp.asarray(labels)) for ct, labels in ((s.ct, s.labels), *s.posed)]
         for s in samples
     ]
-    never, n_classes = never_told(samples), len(state.params["head"]["bias"][...])
-    merges = any(s.untold != never for s in samples)
-    untold = np.array([[c in s.untold for c in range(n_classes)] for s in samples])
+    never, n_classes = never_labelled(samples), len(state.params["head"]["bias"][...])
+    merges = any(s.unlabelled != never for s in samples)
+    unlabelled = np.array([[c in s.unlabelled for c in range(n_classes)] for s in samples])
     before = jnp.zeros(())
     for i in range(int(state.step), total):
         here = slice(i * batch, (i + 1) * batch)
@@ -172,7 +172,7 @@ def train(
         cts, labels = zip(
             *(p[int(at * len(p))] for p, at in zip(poses, pose[here], strict=True)), strict=True
         )
-        merged = (jnp.asarray(untold[drawn]),) if merges else ()
+        merged = (jnp.asarray(unlabelled[drawn]),) if merges else ()
         state, loss = step(state, cts, labels, key, *merged)
         before.block_until_ready()
         before = loss

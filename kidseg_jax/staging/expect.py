@@ -5,17 +5,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from kidseg_jax.cohort.case import Case, Kidney
 from kidseg_jax.config import AnnotatorConfig
-from kidseg_jax.imaging.cohort import Case, Kidney
 from kidseg_jax.imaging.structures import N_CLASSES, structures_in
 from kidseg_jax.imaging.volume import Spacing, Volume, canonical
 from kidseg_jax.labelling import query
-from kidseg_jax.labelling.correction import manual_seconds
+from kidseg_jax.labelling.simulated_annotator import manual_seconds
 from kidseg_jax.network.cascade import Prediction, as_hu, find_kidneys, predict
 from kidseg_jax.network.models import Models
 from kidseg_jax.network.roi import sample_ct
 from kidseg_jax.network.views import MARGIN, views_of
-from kidseg_jax.staging.study import pair_kidneys
+from kidseg_jax.staging.case_work import pair_kidneys
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""One stage as a pure function: a state and new evidence in, the next state out."""
+"""One stage as a pure function: a state and new training_set in, the next state out."""
 
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
@@ -10,28 +10,28 @@ from kidseg_jax.config import Config, NetConfig, TrainConfig
 from kidseg_jax.imaging.structures import N_CLASSES
 from kidseg_jax.network.models import N_COARSE, Models
 from kidseg_jax.network.runtime import named_memory
-from kidseg_jax.network.training import Sample, TrainState, n_steps, never_told, start, train
+from kidseg_jax.network.training import Sample, TrainState, n_steps, never_labelled, start, train
 from kidseg_jax.network.unet import Params
 
 Role = Literal["coarse", "fine"]
 
 
-class Evidence(NamedTuple):
+class TrainingSet(NamedTuple):
     """What labelled cases teach: a coarse sample for each case, a fine one for each kidney."""
 
     coarse: tuple[Sample, ...] = ()
     fine: tuple[Sample, ...] = ()
 
-    def and_also(self, other: "Evidence") -> "Evidence":
-        return Evidence(self.coarse + other.coarse, self.fine + other.fine)
+    def and_also(self, other: "TrainingSet") -> "TrainingSet":
+        return TrainingSet(self.coarse + other.coarse, self.fine + other.fine)
 
 
 @dataclass(frozen=True)
 class StageState:
-    """Where a run stands after `index` stages: all evidence so far, and the networks trained on it."""
+    """Where a run stands after `index` stages: all training_set so far, and the networks trained on it."""
 
     index: int = 0
-    evidence: Evidence = field(default_factory=Evidence)
+    training_set: TrainingSet = field(default_factory=TrainingSet)
     models: Models | None = None
 
 
@@ -53,13 +53,13 @@ class Unwatched:
         pass
 
 
-def run_stage(state: StageState, new: Evidence, config: Config, watch: Watch | None = None) -> StageState:
-    """The next state: both networks trained from fresh weights on all evidence so far and the new.
+def run_stage(state: StageState, new: TrainingSet, config: Config, watch: Watch | None = None) -> StageState:
+    """The next state: both networks trained from fresh weights on all training_set so far and the new.
 
     Every stage starts from the same weights and, with fixed steps, takes the same number of them: stages
-    differ by their data alone. Raises ValueError when there is no evidence at all.
+    differ by their data alone. Raises ValueError when there is no training_set at all.
     """
-    evidence = state.evidence.and_also(new)
+    training_set = state.training_set.and_also(new)
     index = state.index + 1
 
     def fitted(
@@ -67,9 +67,9 @@ def run_stage(state: StageState, new: Evidence, config: Config, watch: Watch | N
     ) -> Params:
         return _fit(role, net, settings, n_classes, samples, index, config.seed, watch or Unwatched())
 
-    coarse = fitted("coarse", config.coarse, config.coarse_train, N_COARSE, evidence.coarse)
-    fine = fitted("fine", config.fine, config.fine_train, N_CLASSES, evidence.fine)
-    return StageState(index, evidence, Models(config.coarse, config.fine, coarse, fine))
+    coarse = fitted("coarse", config.coarse, config.coarse_train, N_COARSE, training_set.coarse)
+    fine = fitted("fine", config.fine, config.fine_train, N_CLASSES, training_set.fine)
+    return StageState(index, training_set, Models(config.coarse, config.fine, coarse, fine))
 
 
 def _fit(
@@ -84,7 +84,7 @@ def _fit(
 ) -> Params:
     seeds = np.random.SeedSequence([seed, ("coarse", "fine").index(role)]).generate_state(2).tolist()
     total = n_steps(settings, index, len(samples))
-    fresh, step = start(net, settings, n_classes, total, seeds[0], never_told(samples))
+    fresh, step = start(net, settings, n_classes, total, seeds[0], never_labelled(samples))
     state = watch.resume(role, fresh, total)
     with named_memory(f"train the {role} network", net, settings.batch):
         for done, after, loss in train(state, step, samples, total, settings.batch, seeds[1]):

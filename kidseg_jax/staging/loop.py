@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kidseg_jax.cohort.case import Case, Kidney
+from kidseg_jax.cohort.folder import load_cohort
+from kidseg_jax.cohort.split import kidneys_of
 from kidseg_jax.config import AnnotatorConfig, Config
-from kidseg_jax.imaging.cohort import Case, Kidney, kidneys_of, load_cohort
 from kidseg_jax.imaging.volume import Volume, canonical
 from kidseg_jax.labelling.events import MapEvent, content_hash
 from kidseg_jax.labelling.ledger import append, read_ledger
@@ -17,14 +19,14 @@ from kidseg_jax.network import checkpoint
 from kidseg_jax.network.cascade import predict
 from kidseg_jax.network.models import Models, load_models, save_models
 from kidseg_jax.network.runtime import describe_device, keep_compiled, take_device
-from kidseg_jax.staging.learning import Evidence, StageState, run_stage
-from kidseg_jax.staging.lines import hand_lines
+from kidseg_jax.rundir import RunDirectory, StageDirectory, asked_for, write_json
+from kidseg_jax.staging.case_work import labelled, merged, pair_kidneys, teach
+from kidseg_jax.staging.events import manual_events
+from kidseg_jax.staging.learning import StageState, TrainingSet, run_stage
 from kidseg_jax.staging.plan import Plan, make_plan, stage_sizes
 from kidseg_jax.staging.progress import Reporter, TrainingWatch
 from kidseg_jax.staging.resume import trained_on
-from kidseg_jax.staging.rundir import RunDirectory, StageDirectory, asked_for, write_json
 from kidseg_jax.staging.simulated import correct_kidney, require_unchanged, surfaces_of
-from kidseg_jax.staging.study import labelled, merged, pair_kidneys, teach
 
 if TYPE_CHECKING:
     from kidseg_jax.staging.people import People
@@ -49,30 +51,30 @@ class Loop:
         everyone = [kidney for kidneys in self.kidneys.values() for kidney in kidneys]
         self.plan = make_plan(everyone, self.n_stages, self.config.seed)
 
-    def evidence(self, index: int, reporter: Reporter) -> Evidence:
+    def training_set(self, index: int, reporter: Reporter) -> TrainingSet:
         """What the new cases of stage `index` teach: hand labels in stage 1, corrected ones after it."""
-        evidence = Evidence()
+        training_set = TrainingSet()
         new = self.plan.new[index - 1]
         known = read_ledger(self.run.ledger).events(MapEvent)
         for name in reporter.over(new, len(new), f"stage {index}: samples"):
             case = self.cases[self.index[name]]
             if index == 1:
                 labels = labelled(case)
-                lines = hand_lines(case, self.kidneys[name], labels, self.hand)
+                lines = manual_events(case, self.kidneys[name], labels, self.hand)
                 append(self.run.ledger, lines, once=True)
             else:
                 labels = self.corrected(index - 1, case, known)
-            evidence = evidence.and_also(teach(case, labels, self.config, self.threads))
-        return evidence
+            training_set = training_set.and_also(teach(case, labels, self.config, self.threads))
+        return training_set
 
     def stage(self, state: StageState, reporter: Reporter) -> StageState:
         """Train, test and, unless it is the last stage, label the next one's cases; or load what is done."""
         index = state.index + 1
         directory = self.run.stage(index)
-        new = self.evidence(index, reporter)
+        new = self.training_set(index, reporter)
         if directory.metrics.exists():
             try:
-                return StageState(index, state.evidence.and_also(new), load_models(directory.models))
+                return StageState(index, state.training_set.and_also(new), load_models(directory.models))
             except (ValueError, FileNotFoundError) as error:
                 print(f"kidseg_jax: {error}; training stage {index} again", file=sys.stderr)
         began = time.monotonic()
@@ -89,7 +91,7 @@ class Loop:
             directory.metrics,
             {
                 "stage": index,
-                "train_kidneys": len(state.evidence.fine),
+                "train_kidneys": len(state.training_set.fine),
                 "steps": watch.total["fine"],
                 "coarse_steps": watch.total["coarse"],
                 "seconds": round(seconds, 1),
@@ -105,8 +107,8 @@ class Loop:
         self, directory: StageDirectory, models: Models, reporter: Reporter, index: int
     ) -> list[dict[str, Any]]:
         """Metrics of every held-out kidney and structure; the predictions are written down."""
-        from kidseg_jax.evaluation.evidence import write_evidence
         from kidseg_jax.evaluation.metrics import measure_kidney
+        from kidseg_jax.report.snapshot import write_snapshot
 
         records = []
         for name in reporter.over(self.plan.test, len(self.plan.test), f"stage {index}: test"):
@@ -119,7 +121,7 @@ class Loop:
                 told = [record for record in measured if record["structure"] in case.structures]
                 records += [{**pair.name, **record} for record in told]
                 kidney = pair.kidney.name
-                write_evidence(directory.path, kidney, "test", ct, pair.box, pair.truth, pair.predicted)
+                write_snapshot(directory.path, kidney, "test", ct, pair.box, pair.truth, pair.predicted)
         return records
 
     def label_next(
@@ -139,7 +141,7 @@ class Loop:
         self, directory: StageDirectory, models: Models, model: str, name: str, index: int
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """One case predicted and corrected, a function of the models; its files are written."""
-        from kidseg_jax.evaluation.evidence import write_evidence
+        from kidseg_jax.report.snapshot import write_snapshot
 
         labelling: list[dict[str, Any]] = []
         surfaces: list[dict[str, Any]] = []
@@ -156,7 +158,7 @@ class Loop:
             labelling += records
             events += lines
             surfaces += surfaces_of(pair, labels, case)
-            write_evidence(
+            write_snapshot(
                 directory.path, kidney.name, "new", ct, pair.box, pair.truth, pair.predicted, labels
             )
         labels = merged(case, corrected)
@@ -238,7 +240,7 @@ def run_loop(
 
 def phantoms(config: Config, threads: int, reporter: Reporter) -> Sequence[Case]:
     """The embedded cohort."""
-    from kidseg_jax.imaging.phantom import make_cohort
+    from kidseg_jax.phantom.cohort import make_cohort
 
     bar = reporter.bars.add_task("phantoms", total=config.cohort.patients)
     cases = make_cohort(
@@ -249,7 +251,7 @@ def phantoms(config: Config, threads: int, reporter: Reporter) -> Sequence[Case]
 
 def finish(run: RunDirectory, seconds: float) -> int:
     """Tables and report of a finished run, and a short summary that says where they are."""
-    from kidseg_jax.evaluation.report import write_report
+    from kidseg_jax.report.report import write_report
 
     print(write_report(run.path))
     minutes, rest = divmod(round(seconds), 60)

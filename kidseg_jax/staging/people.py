@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from kidseg_jax.cohort.case import Case, Kidney
+from kidseg_jax.cohort.split import kidneys_of
 from kidseg_jax.config import Config
-from kidseg_jax.imaging.cohort import Case, Kidney, kidneys_of
 from kidseg_jax.labelling.corrected import read_corrected, versions
-from kidseg_jax.labelling.human import accepted_in, accepted_labels, check_corrected, events_to_append
 from kidseg_jax.labelling.ledger import append, read_ledger
+from kidseg_jax.labelling.returned import accepted_in, accepted_labels, check_corrected, events_to_append
 from kidseg_jax.labelling.worklist import (
     LIST,
     choose_blind,
@@ -22,14 +23,14 @@ from kidseg_jax.labelling.worklist import (
 )
 from kidseg_jax.network.cascade import predict
 from kidseg_jax.network.models import Models
+from kidseg_jax.rundir import RunDirectory, StageDirectory, read_json, write_json
+from kidseg_jax.staging.case_work import teach
+from kidseg_jax.staging.events import cnn_events
 from kidseg_jax.staging.expect import expected, look, yardstick
-from kidseg_jax.staging.learning import Evidence, StageState
-from kidseg_jax.staging.lines import cnn_lines
+from kidseg_jax.staging.learning import StageState, TrainingSet
 from kidseg_jax.staging.loop import Loop
 from kidseg_jax.staging.plan import TEST_SHARE, Plan, make_plan
 from kidseg_jax.staging.progress import Reporter
-from kidseg_jax.staging.rundir import RunDirectory, StageDirectory, read_json, write_json
-from kidseg_jax.staging.study import teach
 
 
 class WaitsForPeople(Exception):
@@ -111,18 +112,18 @@ class PeopleLoop(Loop):
             new[index + 1] = (*left, *new[index + 1])
         self.plan = replace(self.plan, new=tuple(new))
 
-    def evidence(self, index: int, reporter: Reporter) -> Evidence:
+    def training_set(self, index: int, reporter: Reporter) -> TrainingSet:
         """What the new cases of stage `index` teach: hand labels in stage 1, corrected ones after it."""
         if index == 1:
-            return super().evidence(index, reporter)
+            return super().training_set(index, reporter)
         folder = self.run.stage(index - 1).path
         accepted = read_json(folder / "accepted.json")
-        evidence = Evidence()
+        training_set = TrainingSet()
         for name in reporter.over(self.plan.new[index - 1], len(accepted), f"stage {index}: samples"):
             case = self.cases[self.index[name]]
             labels = accepted_labels(folder / "corrected", name, case.ct.geometry, accepted[name])
-            evidence = evidence.and_also(teach(case, labels, self.config, self.threads))
-        return evidence
+            training_set = training_set.and_also(teach(case, labels, self.config, self.threads))
+        return training_set
 
     def label_next(
         self, directory: StageDirectory, models: Models, model: str, reporter: Reporter, index: int
@@ -156,7 +157,7 @@ class PeopleLoop(Loop):
                     score=expected(seen, prediction, name in blind, by),
                 )
             )
-            append(self.run.ledger, cnn_lines(case, None, labels.array, model, index), once=True)
+            append(self.run.ledger, cnn_events(case, None, labels.array, model, index), once=True)
         self.bring_late(index, set(new))
         write_list(folder, index, model, waiting)
         self.listed_now = index

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kidseg_jax.imaging.cohort import Kidney
+from kidseg_jax.cohort.case import Kidney
 
 PUBLISHED_SIZES = (20, 40, 50)
 TEST_SHARE = 0.2

@@ -7,7 +7,7 @@ from typing import Any
 
 from kidseg_jax.config import PHANTOM_RECORD, Config
 from kidseg_jax.network.origin import TrainedOn
-from kidseg_jax.staging.rundir import RunDirectory, read_json
+from kidseg_jax.rundir import RunDirectory, read_json
 
 
 def settings_of(run: Path) -> dict[str, Any]:

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from kidseg_jax.cohort.case import Case
 from kidseg_jax.config import AnnotatorConfig
-from kidseg_jax.imaging.cohort import Case
 from kidseg_jax.imaging.volume import Volume, canonical
-from kidseg_jax.labelling.correction import correct, manual_seconds
 from kidseg_jax.labelling.events import LabelEvent, MapEvent, content_hash
-from kidseg_jax.staging.lines import cnn_lines
-from kidseg_jax.staging.study import KidneyPair
+from kidseg_jax.labelling.simulated_annotator import correct, manual_seconds
+from kidseg_jax.staging.case_work import KidneyPair
+from kidseg_jax.staging.events import cnn_events
 
 ANNOTATOR = "simulated annotator"
 
@@ -31,7 +31,7 @@ def correct_kidney(
     done = correct(pair.truth, pair.predicted, spacing_mm, annotator, rng)
     by_hand = manual_seconds(pair.truth, spacing_mm, annotator)
     image = content_hash(case.ct.array)
-    records, events = [], cnn_lines(case, kidney.side, pair.predicted, model, index, image)
+    records, events = [], cnn_events(case, kidney.side, pair.predicted, model, index, image)
     for structure, seconds in done.seconds.items():
         changed: dict[str, Any] = {
             "voxels_added": done.voxels_added[structure],

@@ -21,15 +21,15 @@ async def train(server: Server, request: Request) -> Response:
     if request.method == "DELETE":
         job = await anyio.to_thread.run_sync(jobs.stop)
         return JSONResponse(job.to_json() if job else {})
-    study = await anyio.to_thread.run_sync(lambda: server.study)
-    if len(study.waiting()) == len(study.works):
+    stage = await anyio.to_thread.run_sync(lambda: server.stage)
+    if len(stage.waiting()) == len(stage.works):
         raise HTTPException(429, "no case is corrected yet: there is nothing new to learn from")
     params = {"model": MODEL, **wire.params_of(await request.body())}
 
     def succeeded(code: int) -> bool:
         """A run that waits for people again (3) has done its work when a later stage has a list."""
         try:
-            return code == 0 or (code == 3 and server.study.folder != study.folder)
+            return code == 0 or (code == 3 and server.stage.folder != stage.folder)
         except (ValueError, OSError):
             return False
 

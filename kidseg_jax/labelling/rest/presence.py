@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kidseg_jax.imaging.files import write_text
+from kidseg_jax.atomic import write_text
 from kidseg_jax.labelling.events import now, seconds_between
-from kidseg_jax.labelling.rest.study import Worked
+from kidseg_jax.labelling.rest.stage import Worked
 
 
 @dataclass

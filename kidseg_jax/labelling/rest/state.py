@@ -14,7 +14,7 @@ from kidseg_jax.labelling.events import TimeEvent
 from kidseg_jax.labelling.ledger import read_ledger
 from kidseg_jax.labelling.rest.jobs import Jobs
 from kidseg_jax.labelling.rest.presence import Presence
-from kidseg_jax.labelling.rest.study import Study, open_study
+from kidseg_jax.labelling.rest.stage import WaitingStage, open_stage
 
 MODEL = "kidseg"
 LABELS = {structure.name: structure.label for structure in STRUCTURES}
@@ -26,22 +26,22 @@ class Server:
 
     def __init__(self, run: Path, jobs: Jobs, *, token: str | None, idle_s: float):
         self.run, self.jobs, self.token = run, jobs, token
-        times = read_ledger(self.study.ledger).events(TimeEvent)
+        times = read_ledger(self.stage.ledger).events(TimeEvent)
         counted = {(time.annotator, time.case, time.opened) for time in times}
         self.presence = Presence(idle_s, run / "presence.json", counted)
         self.one_at_a_time = anyio.CapacityLimiter(1)
 
     @property
-    def study(self) -> Study:
+    def stage(self) -> WaitingStage:
         """The newest stage that waits for people, as it stands on disk now."""
-        return open_study(self.run)
+        return open_stage(self.run)
 
-    def case(self, request: Request, name: str = "image") -> tuple[Study, str]:
-        """The study and the case that a request names; 404 for a name that is not on its list."""
-        study, case = self.study, request.query_params.get(name, "")
-        if case not in study.works:
-            raise HTTPException(404, f"no case {case[:80]!r} on the list of stage {study.work_list.stage}")
-        return study, case
+    def case(self, request: Request, name: str = "image") -> tuple[WaitingStage, str]:
+        """The stage and the case that a request names; 404 for a name that is not on its list."""
+        stage, case = self.stage, request.query_params.get(name, "")
+        if case not in stage.works:
+            raise HTTPException(404, f"no case {case[:80]!r} on the list of stage {stage.work_list.stage}")
+        return stage, case
 
 
 def answers(endpoint: Endpoint) -> Endpoint:

@@ -14,8 +14,8 @@ from kidseg_jax.labelling.rest.state import Server, answers
 
 @answers
 async def get_image(server: Server, request: Request) -> Response:
-    study, case = server.case(request)
-    path = study.image(case)
+    stage, case = server.case(request)
+    path = stage.image(case)
     expected = request.query_params.get("check_sum")
     if expected and not await anyio.to_thread.run_sync(has_checksum, path, expected):
         raise HTTPException(404, f"{case}: the checksum does not hold")
@@ -24,12 +24,12 @@ async def get_image(server: Server, request: Request) -> Response:
 
 @answers
 async def get_label(server: Server, request: Request) -> Response:
-    study, case = server.case(request, "label" if "label" in request.query_params else "image")
+    stage, case = server.case(request, "label" if "label" in request.query_params else "image")
     tag = request.query_params.get("tag") or "final"
     if tag == "original":
-        path = study.prediction(case)
+        path = stage.prediction(case)
     else:
-        path = next(reversed(study.labels(case)), None) if tag == "final" else None
+        path = next(reversed(stage.labels(case)), None) if tag == "final" else None
     if path is None:
         raise HTTPException(404, f"{case}: no label with the tag {tag[:40]!r}")
     return FileResponse(path, filename=path.name)
@@ -37,15 +37,15 @@ async def get_label(server: Server, request: Request) -> Response:
 
 @answers
 async def image_info(server: Server, request: Request) -> Response:
-    study, case = server.case(request)
-    work = study.works[case]
+    stage, case = server.case(request)
+    work = stage.works[case]
     return JSONResponse({"blind": work.blind, "expected_s": work.score.effort_s, "checksum": work.image})
 
 
 @answers
 async def label_info(server: Server, request: Request) -> Response:
-    study, case = server.case(request, "label" if "label" in request.query_params else "image")
-    return JSONResponse({"versions": [path.name for path in study.labels(case)]})
+    stage, case = server.case(request, "label" if "label" in request.query_params else "image")
+    return JSONResponse({"versions": [path.name for path in stage.labels(case)]})
 
 
 @answers
@@ -54,14 +54,14 @@ async def datastore(server: Server, request: Request) -> Response:
     made = {"stats": stats, "all": datastore_json, "train": train_list}.get(output)
     if made is None:
         raise ValueError(f"output: need stats, train or all, got {output[:40]!r}")
-    return JSONResponse(await anyio.to_thread.run_sync(lambda: made(server.study)))
+    return JSONResponse(await anyio.to_thread.run_sync(lambda: made(server.stage)))
 
 
 @answers
 async def dataset(server: Server, request: Request) -> Response:
     limit = int(request.query_params.get("limit_cases") or 0)
     async with server.one_at_a_time:
-        return await anyio.to_thread.run_sync(dataset_zip, server.study, limit)
+        return await anyio.to_thread.run_sync(dataset_zip, server.stage, limit)
 
 
 async def refused(server: Server, request: Request) -> Response:

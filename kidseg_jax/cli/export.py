@@ -1,0 +1,178 @@
+"""`python -m kidseg_jax export LABELS --to FORMAT --out PLACE`: a label map in another tool's format."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import tyro
+
+from kidseg_jax.atomic import write_text
+from kidseg_jax.export.datasets import Item, write_bids, write_kits, write_msd, write_nnunet
+from kidseg_jax.imaging.structures import STRUCTURES, Structure
+
+if TYPE_CHECKING:
+    from kidseg_jax.evaluation.surfaces import Surface
+
+SINGLE = {
+    "nifti": ".nii.gz",
+    "nrrd": ".nrrd",
+    "seg.nrrd": ".seg.nrrd",
+    "itksnap": ".nii.gz",
+    "dicom-seg": ".dcm",
+    "glb": ".glb",
+    "stl": ".stl",
+    "ply": ".ply",
+}
+DATASETS: dict[str, Callable[..., Path]] = {"nnunet": write_nnunet, "msd": write_msd, "kits": write_kits}
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Write a label map, or the label maps of a folder of cases, in the format of another tool."""
+
+    input: tyro.conf.Positional[Path]
+    """A label map, or a folder of cases with label maps."""
+    to: Literal[
+        "nifti",
+        "nrrd",
+        "seg.nrrd",
+        "nnunet",
+        "msd",
+        "kits",
+        "bids",
+        "itksnap",
+        "dicom-seg",
+        "stl",
+        "ply",
+        "glb",
+    ]
+    """Format. nnunet, msd, kits and bids make a folder of cases; stl and ply one file a structure."""
+    out: Path
+    """Folder for the result."""
+    ct: Path | None = None
+    """The CT of a single label map: a file, or for dicom-seg the DICOM folder that it was drawn on."""
+    label_map: str = "kidseg"
+    """What the label values mean: kidseg, kits19, kits21, kits23, kipa22, cect, auto or a .toml file."""
+    origin: Literal["manual", "cnn", "cnn_corrected"] = "cnn"
+    """Who drew the labels; cnn_corrected becomes SEMIAUTOMATIC in DICOM SEG."""
+    description: str = "kidseg"
+    """BIDS: what `desc-` says, such as stage3."""
+    series: str | None = None
+    """Which series of the DICOM folder, when it holds several."""
+
+
+def run(arguments: Arguments) -> int:
+    """Export; 0 when every file is written."""
+    from kidseg_jax.cohort.label_maps import label_map
+
+    known = label_map(arguments.label_map, arguments.input).structures
+    held = [structure for structure in STRUCTURES if structure.name in known]
+    if arguments.to in DATASETS:
+        print(DATASETS[arguments.to](arguments.out, items(arguments), held))
+    elif arguments.to == "bids":
+        print(write_bids(arguments.out, items(arguments), held, arguments.description))
+    else:
+        for item in items(arguments):
+            for path in write_one(arguments, item, held):
+                print(path)
+    return 0
+
+
+def items(arguments: Arguments) -> Iterator[Item]:
+    """The label maps to export, one at a time, in the values of `structures`; CTs are read where the format
+    holds them.
+    """
+    from kidseg_jax.cohort.folder import find_cases
+    from kidseg_jax.cohort.label_maps import label_map
+    from kidseg_jax.formats.volumes import ending_of, read_ct, read_labels
+
+    path = arguments.input
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file or folder")
+    if path.is_dir():
+        if arguments.ct is not None:
+            raise ValueError("export: --ct belongs to a single label map, the input is a folder of cases")
+        known = label_map(arguments.label_map, path)
+        places = [(one.name, one.patient, one.image, one.labels) for one in find_cases(path)]
+    else:
+        known = label_map(arguments.label_map, path)
+        name = path.name[: len(path.name) - len(ending_of(path))]
+        places = [(name, name, arguments.ct, path)]
+    for name, patient, image, drawn in places:
+        if drawn is None:
+            raise ValueError(f"export: {name} has no label map")
+        stored = read_labels(drawn)
+        labels = stored.with_array(known.apply(drawn.name, stored.array))
+        needs_ct = arguments.to in DATASETS and image is not None
+        ct = read_ct(image, series=arguments.series) if needs_ct and image else None
+        yield Item(name, patient, labels, ct)
+
+
+def write_one(arguments: Arguments, item: Item, held: list[Structure]) -> list[Path]:
+    """Write one label map in a format of single files; returns what was written."""
+    from kidseg_jax.export import labels
+    from kidseg_jax.formats import nrrd, seg_nrrd
+
+    path = arguments.out / f"{item.name}{SINGLE[arguments.to]}"
+    if arguments.to == "nifti":
+        labels.write_named_nifti(path, item.labels, held)
+    elif arguments.to == "nrrd":
+        nrrd.write_nrrd(path, item.labels)
+    elif arguments.to == "seg.nrrd":
+        seg_nrrd.write_segmentation(path, item.labels, held, {"kidseg.origin": arguments.origin})
+    elif arguments.to == "itksnap":
+        labels.write_itksnap(path, item.labels, held)
+    elif arguments.to == "dicom-seg":
+        from kidseg_jax.export.dicom_seg import write_dicom_seg
+
+        if arguments.ct is None or not arguments.ct.is_dir():
+            raise ValueError(f"export: dicom-seg needs --ct, the DICOM folder of the CT, got {arguments.ct}")
+        write_dicom_seg(path, item.labels, arguments.ct, held, arguments.origin, arguments.series)
+    else:
+        return _write_meshes(arguments, item, held)
+    return [path]
+
+
+def _write_meshes(arguments: Arguments, item: Item, held: list[Structure]) -> list[Path]:
+    """Surfaces of the structures that have voxels, and a sidecar that says unit and frame."""
+    import numpy as np
+
+    from kidseg_jax.evaluation.mesh_files import Node, write_glb, write_ply, write_stl
+    from kidseg_jax.evaluation.surfaces import surface_of
+
+    surfaces: dict[str, Surface] = {}
+    for structure in held:
+        mask = item.labels.array == structure.label
+        if mask.any():
+            surfaces[structure.name] = surface_of(mask, item.labels.geometry)
+    if not surfaces:
+        raise ValueError(f"export: {item.name} holds no labelled voxel, there is no surface to write")
+    colours = {s.name: np.array(s.rgb, np.uint8) for s in held}
+    painted = {name: np.tile(colours[name], (len(s.vertices_mm), 1)) for name, s in surfaces.items()}
+    if arguments.to == "glb":
+        written = [arguments.out / f"{item.name}.glb"]
+        write_glb(written[0], {name: Node(s, painted[name]) for name, s in surfaces.items()})
+    else:
+        written = []
+        for name, surface in surfaces.items():
+            path = arguments.out / f"{item.name}_{name}.{arguments.to}"
+            if arguments.to == "stl":
+                write_stl(path, surface)
+            else:
+                write_ply(path, surface, rgb=painted[name])
+            written.append(path)
+    about = {
+        "units": "m" if arguments.to == "glb" else "mm",
+        "frame": "LPS (x left, y posterior, z superior)",
+        "structures": {
+            name: {"rgb": colours[name].tolist(), "volume_ml": s.volume_ml} for name, s in surfaces.items()
+        },
+        "files": [path.name for path in written],
+    }
+    if arguments.to == "glb":
+        about["frame"] = "glTF (Y up, metres) by its root node, whose children are in mm, LPS"
+    sidecar = arguments.out / f"{item.name}_{arguments.to}.json"
+    write_text(sidecar, json.dumps(about, indent=2) + "\n")
+    return [*written, sidecar]

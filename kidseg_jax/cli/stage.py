@@ -1,0 +1,96 @@
+"""`python -m kidseg_jax.stage --n 3`: learn, predict, correct, learn again."""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from kidseg_jax.cli.app import run_verb
+from kidseg_jax.config import PRESETS, Config
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Train a cascade in stages: each predicts the next one's new cases; their corrected labels join in."""
+
+    n: int = 3
+    """Number of stages."""
+    out: Path | None = None
+    """Run directory; a second call on it goes on where the first one stopped. Default: runs/PRESET."""
+    data: Path | None = None
+    """Folder of cases (case_XXXXX/imaging.nii.gz + segmentation.nii.gz); default: the phantom cohort."""
+    label_map: str = "kidseg"
+    """Name of the label convention of `data`, or a TOML file that maps label values to structures."""
+    preset: Literal["demo", "paper", "gpu"] = "demo"
+    """Settings to start from; every one can be changed below."""
+    threads: int = field(default_factory=lambda: os.cpu_count() or 1)
+    """Threads of the C++ kernels and of making phantoms."""
+    annotator: Literal["simulated", "human"] = "simulated"
+    """Who corrects the predictions. human: every stage but the last stops with a list of cases in
+    stage_K/to_correct (exit code 3); the same command goes on when corrected files stand in
+    stage_K/corrected."""
+    accept_partial: bool = False
+    """human: go on with the cases that are corrected; the others wait for the stage after."""
+    accept_unchanged: bool = False
+    """human: take corrected files that equal the prediction; without it they are refused as forgotten."""
+    blind: float = 0.0
+    """human: share of the cases, 0 to 1, labelled from nothing, to measure what seeing a prediction does."""
+    approver: str | None = None
+    """human: who approves what is taken in; goes to the ledger."""
+    resume: Path | None = None
+    """Go on with the run in this directory, with the settings in its run.json."""
+    config: Annotated[Config, tyro.conf.arg(name="")] = PRESETS["demo"]
+
+
+def run(arguments: Arguments) -> int:
+    """The whole loop; returns the exit code."""
+    from kidseg_jax.staging.loop import run_loop
+
+    if arguments.threads < 1:
+        raise ValueError(f"--threads: need 1 or more, got {arguments.threads}")
+    if not 0 <= arguments.blind <= 1:
+        raise ValueError(f"--blind: need 0 to 1, got {arguments.blind}")
+    out = arguments.resume or arguments.out or Path("runs") / arguments.preset
+    people = None
+    if arguments.annotator == "human":
+        from kidseg_jax.staging.people import People
+
+        people = People(
+            arguments.accept_partial, arguments.accept_unchanged, arguments.blind, arguments.approver
+        )
+    return run_loop(
+        out, arguments.config, arguments.n, arguments.data, arguments.label_map, arguments.threads, people
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line, with the preset's values as defaults, and run."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    default = Arguments()
+    for name, preset in PRESETS.items():
+        if f"--preset={name}" in given or ("--preset", name) in pairwise(given):
+            default = replace(default, preset=name, config=preset)  # pyright: ignore[reportArgumentType]
+    try:
+        if resumed := _value_of("--resume", given):
+            from kidseg_jax.staging.resume import settings_of
+
+            default = replace(default, **settings_of(Path(resumed)))
+    except (ValueError, OSError) as error:
+        print(f"kidseg_jax: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return run_verb(Arguments, run, given, prog="python -m kidseg_jax.stage", default=default)
+
+
+def _value_of(flag: str, given: Sequence[str]) -> str | None:
+    """What follows a flag on the command line."""
+    for i, word in enumerate(given):
+        if word.startswith(f"{flag}="):
+            return word.partition("=")[2]
+        if word == flag and i + 1 < len(given):
+            return given[i + 1]
+    return None

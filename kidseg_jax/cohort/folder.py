@@ -1,0 +1,253 @@
+"""Cohorts on disk: where the cases of a folder lie, and reading them one at a time."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, overload
+
+from kidseg_jax.cohort.case import Case
+from kidseg_jax.cohort.label_maps import LabelMap, read_json, read_toml
+from kidseg_jax.cohort.label_maps import label_map as label_map_named
+from kidseg_jax.imaging.structures import NAMES, structures_in
+from kidseg_jax.imaging.volume import Volume, require_same_grid
+
+IMAGE, LABELS = "imaging", "segmentation"
+ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".npz")
+
+
+class CaseFiles(NamedTuple):
+    """Where one case lies: its CT (a file or DICOM folder), and its label map where there is one.
+
+    lacks: structures that this label map does not tell, although others of the cohort do.
+    """
+
+    name: str
+    patient: str
+    image: Path
+    labels: Path | None
+    lacks: frozenset[str] = frozenset()
+
+
+class Cohort(Sequence[Case]):
+    """The cases of a folder, in order of name, read when they are asked for; the last one is kept.
+
+    names and patients are known without reading an image.
+    """
+
+    def __init__(self, files: Sequence[CaseFiles], labels: LabelMap):
+        self.files = tuple(files)
+        self.label_map = labels
+        self._last: tuple[int, Case] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(one.name for one in self.files)
+
+    @property
+    def patients(self) -> tuple[str, ...]:
+        return tuple(one.patient for one in self.files)
+
+    @property
+    def structures(self) -> frozenset[str]:
+        """The structures that every case's labels can tell."""
+        return self.label_map.structures.difference(*(one.lacks for one in self.files))
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @overload
+    def __getitem__(self, index: int) -> Case: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Cohort": ...
+    def __getitem__(self, index: int | slice) -> "Case | Cohort":
+        if isinstance(index, slice):
+            return Cohort(self.files[index], self.label_map)
+        index = range(len(self))[index]
+        if self._last is None or self._last[0] != index:
+            self._last = index, read_case(self.files[index], self.label_map)
+        return self._last[1]
+
+
+def read_case(files: CaseFiles, labels: LabelMap) -> Case:
+    """One case: CT in int16 HU, labels in the values of `structures`, both on one grid (ValueError where
+    not).
+    """
+    from kidseg_jax.formats.volumes import read_ct
+
+    ct = read_ct(files.image)
+    if files.labels is None:
+        return Case(files.name, files.patient, ct, None, labels.structures)
+    return Case(files.name, files.patient, ct, read_drawn(files, labels, ct), labels.structures - files.lacks)
+
+
+def read_drawn(files: CaseFiles, labels: LabelMap, ct: Volume) -> Volume:
+    """The label map of a case that has one, in the values of `structures`.
+
+    Raises ValueError where it lies on another grid than the CT, or holds a structure that it is said to lack.
+    """
+    from kidseg_jax.formats.volumes import read_labels
+
+    assert files.labels is not None
+    stored = read_labels(files.labels)
+    require_same_grid(files.name, ct, stored)
+    drawn = stored.with_array(labels.apply(files.name, stored.array))
+    if wrong := sorted(files.lacks & structures_in(drawn.array)):
+        raise ValueError(f"{files.name}: holds {', '.join(wrong)}, which its table of patients says it lacks")
+    return drawn
+
+
+def find_cases(folder: Path) -> tuple[CaseFiles, ...]:
+    """The cases of a folder in order of name.
+
+    Either sub-folders with `imaging` and `segmentation` files (KiTS, KiPA22, ours), or a dataset.json with
+    imagesTr and labelsTr (nnU-Net raw, Medical Segmentation Decathlon). The patient is what `patients.csv`
+    (header case,patient) or the table [patients] of a `patients.toml` says, else the case is a patient of its
+    own. A column or table `lacks` names the structures that the label map of a case does not tell. Raises
+    FileNotFoundError for no such folder, ValueError for one without cases.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder of cases")
+    found = _of_dataset(folder) if (folder / "dataset.json").exists() else _of_folders(folder)
+    if not found:
+        raise ValueError(
+            f"{folder.name}: found no case, need sub-folders with {IMAGE} and {LABELS} or a dataset.json"
+        )
+    patients, lacks = _patients(folder, [one.name for one in found])
+    return tuple(
+        one._replace(patient=patients.get(one.name, one.name), lacks=lacks.get(one.name, frozenset()))
+        for one in found
+    )
+
+
+def find_images(path: Path) -> list[tuple[str, Path]]:
+    """Name and place of every CT of a path: a file, a DICOM folder (both one CT), or a folder of cases.
+
+    A folder of cases is one that `find_cases` knows, one of image files, or one of DICOM folders. What this
+    package writes beside its input (NAME_kidseg.*) is no image. Raises ValueError for a folder with no image.
+    """
+    if path.is_file() or any(is_dicom(p) for p in path.iterdir() if p.is_file()):
+        return [(_stem(path) if path.is_file() else path.resolve().name, path)]
+    if (path / "dataset.json").exists():
+        return [(one.name, one.image) for one in _of_dataset(path)]
+    cases = [(one.name, one.image) for one in _of_folders(path)]
+    files = sorted(p for p in path.iterdir() if p.is_file() and _stem(p) != p.name)
+    images = [(_stem(p), p) for p in files if not _stem(p).endswith("_kidseg") and not p.name.startswith(".")]
+    folders = sorted(p for p in path.iterdir() if p.is_dir() and p.name not in dict(cases))
+    series = [(p.name, p) for p in folders if any(is_dicom(q) for q in p.iterdir() if q.is_file())]
+    found = sorted(cases + images + series)
+    if not found:
+        raise ValueError(f"{path.name}: need a CT, a DICOM folder or a folder of cases, found no image")
+    names = [name for name, _ in found]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{path.name}: two images have the name {', '.join(twice)}")
+    return found
+
+
+def is_dicom(path: Path) -> bool:
+    """True for a DICOM file with a preamble, or one whose name ends in .dcm."""
+    if path.name.lower().endswith(".dcm"):
+        return True
+    with open(path, "rb") as stream:
+        return stream.read(132)[128:] == b"DICM"
+
+
+def _of_folders(folder: Path) -> list[CaseFiles]:
+    found = []
+    for path in sorted(p for p in folder.iterdir() if p.is_dir()):
+        image = _only(path, IMAGE)
+        if image is not None:
+            found.append(CaseFiles(path.name, path.name, image, _only(path, LABELS)))
+    return found
+
+
+def _only(folder: Path, stem: str) -> Path | None:
+    """The one file (or, for an image, DICOM folder) of this name and any of our endings."""
+    there = [p for ending in (*ENDINGS, ".seg.nrrd") if (p := folder / f"{stem}{ending}").is_file()]
+    if (folder / stem).is_dir():
+        there.append(folder / stem)
+    if len(there) > 1:
+        raise ValueError(f"{folder.name}: need one {stem} file, got {', '.join(p.name for p in there)}")
+    return there[0] if there else None
+
+
+def _of_dataset(folder: Path) -> list[CaseFiles]:
+    """Cases of a dataset.json: nnU-Net's (channel_names, ID_0000) or the decathlon's (modality, a list of
+    training pairs).
+    """
+    dataset = read_json(folder / "dataset.json")
+    if isinstance(dataset.get("training"), list):
+        pairs = [
+            (_inside(folder, one.get("image")), _inside(folder, one.get("label")))
+            for one in dataset["training"]
+        ]
+        return sorted(CaseFiles(_stem(image), _stem(image), image, labels) for image, labels in pairs)
+    channels = dataset.get("channel_names") or dataset.get("modality")
+    if not isinstance(channels, dict) or len(channels) != 1:
+        raise ValueError(f"{folder.name}: dataset.json must name one channel, the CT, got {channels}")
+    if isinstance(dataset.get("dataset"), dict):
+        return sorted(
+            CaseFiles(name, name, _inside(folder, one["images"][0]), _inside(folder, one["label"]))
+            for name, one in dataset["dataset"].items()
+        )
+    tail = "_0000" + str(dataset.get("file_ending", ".nii.gz"))
+    found = []
+    for image in sorted((folder / "imagesTr").glob(f"*{tail}")):
+        name = image.name.removesuffix(tail)
+        labels = folder / "labelsTr" / (name + tail.removeprefix("_0000"))
+        found.append(CaseFiles(name, name, image, labels if labels.exists() else None))
+    return found
+
+
+def _inside(folder: Path, relative: Any) -> Path:
+    """A path that a dataset.json names, inside its folder."""
+    path = (folder / str(relative)).resolve()
+    if not isinstance(relative, str) or not path.is_relative_to(folder.resolve()):
+        raise ValueError(f"{folder.name}: dataset.json must name files inside its folder, got {relative!r}")
+    return path
+
+
+def _stem(path: Path) -> str:
+    """The name without one of our endings; the whole name where it has none, or is a segmentation."""
+    lower = path.name.lower()
+    if lower.endswith(".seg.nrrd"):
+        return path.name
+    return next((path.name[: -len(ending)] for ending in ENDINGS if lower.endswith(ending)), path.name)
+
+
+def _patients(folder: Path, names: Iterable[str]) -> tuple[dict[str, str], dict[str, frozenset[str]]]:
+    """By case: the patient, and the structures that its label map lacks; empty without a table."""
+    known = set(names)
+    lacks: dict[str, Any] = {}
+    if (folder / "patients.csv").exists():
+        with open(folder / "patients.csv", newline="", encoding="utf-8-sig") as stream:
+            rows = list(csv.DictReader(stream))
+        if not rows or not {"case", "patient"} <= set(rows[0]):
+            raise ValueError(f"{folder.name}: patients.csv needs the columns case and patient")
+        patients = {row["case"]: row["patient"] for row in rows}
+        lacks = {row["case"]: (row.get("lacks") or "").split() for row in rows}
+    elif (folder / "patients.toml").exists():
+        table = read_toml(folder / "patients.toml")
+        patients = {k: str(v) for k, v in table.get("patients", {}).items()}
+        lacks = table.get("lacks", {})
+    else:
+        return {}, {}
+    if missing := sorted(known - {case for case, patient in patients.items() if patient}):
+        raise ValueError(f"{folder.name}: the table of patients names none for {', '.join(missing[:5])}")
+    return patients, {case: _lacking(f"{folder.name}: {case}", words) for case, words in lacks.items()}
+
+
+def _lacking(where: str, words: Any) -> frozenset[str]:
+    may = [name for name in NAMES if name != "parenchyma"]
+    if not isinstance(words, list) or not set(words) <= set(may):
+        raise ValueError(f"{where}: lacks must be some of {', '.join(may)}, got {words!r}")
+    return frozenset(words)
+
+
+def load_cohort(folder: str | Path, label_map: str = "kidseg") -> Cohort:
+    """The cases of a folder, in order of name, each read when it is asked for.
+
+    Found by `find_cases`; label_map names what their values mean (`label_maps.label_map`).
+    Raises ValueError for a folder without cases or an unknown label map; a broken case raises when read.
+    """
+    folder = Path(folder)
+    return Cohort(find_cases(folder), label_map_named(label_map, folder))

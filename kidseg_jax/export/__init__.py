@@ -1,0 +1,1 @@
+"""Label maps in other tools' formats."""

@@ -1,0 +1,154 @@
+"""Label maps as DICOM SEG over the CT series that they were drawn on; needs the extra `dicom` (highdicom,
+pydicom).
+
+From the CT's headers only UIDs, geometry and image sizes are taken. What DICOM lets be empty about the
+patient is empty.
+"""
+
+import importlib.util
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from kidseg_jax import __version__
+from kidseg_jax.atomic import written_whole
+from kidseg_jax.imaging.structures import CATEGORIES, Structure
+from kidseg_jax.imaging.volume import Volume, canonical, on_grid_of, require_same_grid
+
+Origin = Literal["manual", "cnn", "cnn_corrected"]
+ALGORITHM_TYPES: dict[Origin, str] = {
+    "manual": "MANUAL",
+    "cnn": "AUTOMATIC",
+    "cnn_corrected": "SEMIAUTOMATIC",
+}
+KEPT = (
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "FrameOfReferenceUID",
+    "Modality",
+    "InstanceNumber",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "SliceThickness",
+    "Rows",
+    "Columns",
+)
+EMPTY = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+    "StudyID",
+    "StudyDate",
+    "StudyTime",
+    "SeriesNumber",
+    "PositionReferenceIndicator",
+)
+KIDNEY = ("64033007", "SCT", "Kidney")
+
+
+def write_dicom_seg(
+    path: Path,
+    labels: Volume,
+    source: Path,
+    held: Sequence[Structure],
+    origin: Origin,
+    series: str | None = None,
+) -> None:
+    """Write a label map as BINARY DICOM SEG that refers to the CT series of the folder `source`, whole or not
+    at all.
+
+    labels may be in any orientation of the series' grid. Structures without a voxel get no segment. origin
+    says who drew: manual is MANUAL, cnn AUTOMATIC, cnn_corrected SEMIAUTOMATIC. Raises ValueError for another
+    grid, an empty label map, or a series without the UIDs to refer to.
+    """
+    hd = _highdicom()
+    from kidseg_jax.formats.dicom import read_geometry
+
+    slices, geometry = read_geometry(source, series)
+    grid = Volume(np.broadcast_to(np.int8(0), geometry.shape), geometry)
+    require_same_grid(path.name, canonical(grid), canonical(labels))
+    array = on_grid_of(canonical(labels).array, grid).array
+    present = [structure for structure in held if (array == structure.label).any()]
+    if not present:
+        raise ValueError(f"{path.name}: the label map is empty, a DICOM SEG needs a labelled voxel")
+    numbers = np.zeros(256, np.uint8)
+    for number, structure in enumerate(present, 1):
+        numbers[structure.label] = number
+    segmentation = hd.seg.Segmentation(
+        source_images=[_stripped(one, source.name) for one in slices],
+        pixel_array=numbers[array],
+        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=[_segment(hd, n, structure, origin) for n, structure in enumerate(present, 1)],
+        series_instance_uid=hd.UID(),
+        series_number=300,
+        sop_instance_uid=hd.UID(),
+        instance_number=1,
+        manufacturer="kidseg_jax",
+        manufacturer_model_name="kidseg_jax",
+        software_versions=__version__,
+        device_serial_number="0",
+        content_label="KIDNEYS",
+        series_description="Kidneys and their structures",
+    )
+    packed = io.BytesIO()  # pydicom hides an error of the disk in a traceback of its own
+    segmentation.save_as(packed)
+    with written_whole(path) as temporary:
+        temporary.write_bytes(packed.getbuffer())
+
+
+def _highdicom() -> Any:
+    if importlib.util.find_spec("highdicom") is None:
+        raise ValueError("export: DICOM SEG needs the extra `dicom`: pip install 'kidseg_jax[dicom]'")
+    import highdicom
+
+    return highdicom
+
+
+def _segment(hd: Any, number: int, structure: Structure, origin: Origin) -> Any:
+    coded = hd.sr.CodedConcept
+    category_code, category = CATEGORIES[structure.name]
+    algorithm = None
+    if origin != "manual":
+        family = coded("123109", "DCM", "Artificial Intelligence")
+        algorithm = hd.AlgorithmIdentificationSequence("kidseg_jax", family, __version__)
+    return hd.seg.SegmentDescription(
+        segment_number=number,
+        segment_label=structure.name,
+        segmented_property_category=coded(category_code, "SCT", category),
+        segmented_property_type=coded(structure.sct_code, "SCT", structure.sct_meaning),
+        algorithm_type=hd.seg.SegmentAlgorithmTypeValues[ALGORITHM_TYPES[origin]],
+        algorithm_identification=algorithm,
+        tracking_uid=hd.UID(),
+        tracking_id=structure.name,
+        anatomic_regions=[coded(*KIDNEY)] if structure.name == "rcc" else None,
+        display_color=hd.color.CIELabColor.from_rgb(*structure.rgb),
+    )
+
+
+def _stripped(path: Path, where: str) -> Any:
+    """A header with what a reference needs and nothing else."""
+    import pydicom
+    from pydicom.dataset import FileMetaDataset
+
+    held = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(KEPT))
+    missing = [key for key in KEPT if "UID" in key and not held.get(key)]
+    if missing:
+        raise ValueError(f"{where}: its images lack {', '.join(missing)}, a DICOM SEG cannot refer to them")
+    stripped = pydicom.Dataset()
+    for key in KEPT:
+        if key in held:
+            setattr(stripped, key, held.get(key))
+    for key in EMPTY:
+        setattr(stripped, key, None)
+    stripped.file_meta = FileMetaDataset()
+    stripped.file_meta.TransferSyntaxUID = held.file_meta.TransferSyntaxUID
+    return stripped

@@ -1,0 +1,221 @@
+"""Files to volumes and back: the border between (z, y, x) arrays and everybody else's formats."""
+
+import io
+import logging
+import zipfile
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from kidseg_jax.atomic import written_whole
+from kidseg_jax.formats import metaimage, nifti, nifti_labels, nifti_write, nrrd, seg_nrrd
+from kidseg_jax.formats.grid import Grid, grid_of
+from kidseg_jax.imaging.volume import Volume
+
+ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd", ".npz")
+WRITTEN = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".npz")
+logger = logging.getLogger(__name__)
+
+
+class Reading(NamedTuple):
+    """A volume as read, and one line for each thing in its file that was repaired or left out."""
+
+    volume: Volume
+    notes: tuple[str, ...] = ()
+
+
+def read_volume(path: str | Path, *, series: str | None = None, form: nifti.Form | None = None) -> Volume:
+    """The one 3-D volume of a file or DICOM folder, in LPS; what `read_with_notes` repaired is logged as a
+    warning.
+    """
+    return _noted(Path(path), read_with_notes(path, series=series, form=form))
+
+
+def read_with_notes(
+    path: str | Path, *, series: str | None = None, form: nifti.Form | None = None
+) -> Reading:
+    """The one 3-D volume of a .nii, .nii.gz, .nrrd, .seg.nrrd, .mha, .mhd, .npz file or of a DICOM folder.
+
+    uint8 and int16 voxels stay (one array, no second copy), other whole numbers become int16, and
+    floating point becomes float32, scaled as the file says. series: which of several DICOM series; form:
+    which of two contradicting NIfTI orientations. ITK is needed for MetaImage and for NRRD files that keep
+    their voxels elsewhere or in an encoding other than raw and gzip. Raises ValueError, in one line,
+    for what cannot be read without guessing: other endings, broken or cut files, more than one volume, no or
+    impossible geometry, nan voxels, whole numbers outside int16. FileNotFoundError: no such path.
+    """
+    path = Path(path)
+    if path.is_dir():
+        from kidseg_jax.formats.dicom import read_series
+
+        array, grid = read_series(path, series)
+    elif not path.exists():
+        raise FileNotFoundError(f"{path}: no such file or folder")
+    else:
+        array, grid = _read_file(path, form)
+    return Reading(Volume(_plain(path.name, array), grid.geometry), grid.notes)
+
+
+def read_ct(path: str | Path, *, series: str | None = None, form: nifti.Form | None = None) -> Volume:
+    """A CT in int16 HU, fractions rounded; ValueError, with the numbers, for an image that cannot be a CT of
+    a body.
+    """
+    volume = read_volume(path, series=series, form=form)
+    return volume.with_array(hounsfield(Path(path).name, volume.array))
+
+
+def read_labels(path: str | Path, *, form: nifti.Form | None = None) -> Volume:
+    """A label map in uint8; ValueError for values that are not whole numbers of 0 to 255.
+
+    What `read_with_notes` repaired is logged as a warning.
+    """
+    path = Path(path)
+    if path.is_file() and ending_of(path) in (".nii", ".nii.gz"):
+        found = nifti_labels.read_nifti_labels(path, form)
+        if found is not None:
+            return _noted(path, Reading(Volume(found[0], found[1].geometry), found[1].notes))
+    volume = read_volume(path, form=form)
+    return volume.with_array(whole_labels(path.name, volume.array))
+
+
+def write_volume(path: str | Path, volume: Volume) -> None:
+    """Write a volume, whole or not at all, as its ending says: .nii, .nii.gz, .nrrd, .mha, .npz, .seg.nrrd
+    (labels).
+
+    The header holds the volume's own geometry; reading it back gives the same voxels and grid. Needs no ITK.
+    """
+    path = Path(path)
+    ending = ending_of(path)
+    if ending not in WRITTEN:
+        raise ValueError(f"{path.name}: cannot be written, need an ending of {', '.join(WRITTEN)}")
+    if ending in (".nii", ".nii.gz"):
+        nifti_write.write_nifti(path, volume)
+    elif ending == ".nrrd":
+        nrrd.write_nrrd(path, volume)
+    elif ending == ".mha":
+        metaimage.write_meta(path, volume)
+    elif ending == ".npz":
+        _write_npz(path, volume)
+    else:
+        if volume.array.dtype != np.uint8:
+            raise TypeError(f"{path.name}: label maps are uint8, got {volume.array.dtype}")
+        seg_nrrd.write_segmentation(path, volume)
+
+
+def ending_of(path: Path) -> str:
+    """The ending that says the format, in lower case, `` when it is none of ours."""
+    name = path.name.lower()
+    return next((ending for ending in ENDINGS if name.endswith(ending)), "")
+
+
+def hounsfield(where: str, array: np.ndarray) -> np.ndarray:
+    """The array as int16 HU; raises ValueError unless it holds both fat or air and soft tissue, as every body
+    CT does.
+
+    Looks at every k-th voxel, at most about a million.
+    """
+    if array.dtype != np.int16:
+        if array.dtype.kind == "f":
+            array = np.rint(array)
+        low, high = array.min(), array.max()
+        if low < -32768 or high > 32767:
+            raise ValueError(f"{where}: HU must fit int16, got {low:g} to {high:g}")
+        array = array.astype(np.int16)
+    step = max(1, round((array.size / 1e6) ** (1 / 3)))
+    some = np.ascontiguousarray(array[::step, ::step, ::step])
+    dark, soft = np.mean(some < -20), np.mean((some > -20) & (some < 200))
+    if dark < 1e-3 or soft < 1e-3:
+        raise ValueError(
+            f"{where}: not a CT in HU: {100 * dark:.1f} % of voxels are below -20 HU, "
+            f"{100 * soft:.1f} % are soft tissue, values {some.min()} to {some.max()}"
+        )
+    return array
+
+
+def whole_labels(where: str, array: np.ndarray) -> np.ndarray:
+    """The array as uint8; raises ValueError unless every voxel is a whole number of 0 to 255."""
+    if array.dtype == np.uint8:
+        return array
+    low, high = array.min(), array.max()
+    if low < 0 or high > 255:
+        raise ValueError(f"{where}: label values must be 0 to 255, got {low:g} to {high:g}")
+    labels = array.astype(np.uint8)
+    if array.dtype.kind == "f" and not np.array_equal(labels, array):
+        raise ValueError(f"{where}: label values must be whole numbers, got fractions")
+    return labels
+
+
+def _noted(path: Path, reading: Reading) -> Volume:
+    for note in reading.notes:
+        logger.warning("%s: %s", path.name, note)
+    return reading.volume
+
+
+def _read_file(path: Path, form: nifti.Form | None) -> tuple[np.ndarray, Grid]:
+    ending = ending_of(path)
+    if not ending:
+        raise ValueError(f"{path.name}: need a DICOM folder or a file ending in {', '.join(ENDINGS)}")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path.name}: the file is empty")
+    if ending == ".npz":
+        return _read_npz(path)
+    if ending == ".seg.nrrd":
+        array, grid, _ = seg_nrrd.read_segmentation(path)
+        return array, grid
+    if ending in (".nii", ".nii.gz"):
+        header = nifti.read_header(path)
+        grid = nifti.grid_of_header(path.name, header, form)
+        return nifti.read_voxels(path, header), grid
+    if ending in (".nrrd", ".nhdr") and (found := nrrd.read_nrrd(path)) is not None:
+        return found
+    from kidseg_jax.formats import itk
+
+    return itk.read_meta(path) if ending in (".mha", ".mhd") else itk.read_nrrd(path)
+
+
+def _plain(where: str, array: np.ndarray) -> np.ndarray:
+    """uint8, int16 or float32 voxels, the same array where it already is; nan and overflow are refused."""
+    if array.dtype in (np.uint8, np.int16):
+        return array
+    low, high = array.min(), array.max()
+    if array.dtype.kind == "f":
+        if not np.isfinite(low + high):
+            bad = array.size - int(np.count_nonzero(np.isfinite(array)))
+            raise ValueError(f"{where}: {bad} of {array.size} voxels are nan or infinite")
+        return array.astype(np.float32, copy=False)
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"{where}: voxels must be numbers, got {array.dtype}")
+    if low < -32768 or high > 32767:
+        raise ValueError(f"{where}: whole numbers must fit int16, got {low} to {high}")
+    return array.astype(np.int16)
+
+
+def _read_npz(path: Path) -> tuple[np.ndarray, Grid]:
+    names = ("array", "spacing_mm", "origin_mm", "direction")
+    try:
+        with open(path, "rb") as stream, zipfile.ZipFile(stream) as archive:
+            missing = {f"{name}.npy" for name in names} - set(archive.namelist())
+            if missing:
+                raise ValueError(f"it lacks {', '.join(sorted(name[:-4] for name in missing))}")
+            held = [np.lib.format.read_array(io.BytesIO(archive.read(f"{name}.npy"))) for name in names]
+    except (ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise ValueError(f"{path.name}: not a whole .npz file of a volume: {error}") from error
+    array, spacing, origin, direction = held
+    if any(one.dtype.kind not in "biuf" for one in held):
+        raise ValueError(f"{path.name}: array, spacing_mm, origin_mm and direction must be numbers")
+    if array.ndim != 3 or spacing.shape != (3,) or origin.shape != (3,) or direction.shape != (3, 3):
+        raise ValueError(f"{path.name}: need array (z, y, x), three spacings, three origins, a 3x3 direction")
+    return array, grid_of(path.name, array.shape[::-1], direction * spacing[::-1], origin)
+
+
+def _write_npz(path: Path, volume: Volume) -> None:
+    grid = volume.geometry
+    with written_whole(path) as temporary, open(temporary, "wb") as stream:
+        np.savez_compressed(
+            stream,
+            array=volume.array,
+            spacing_mm=grid.spacing_mm,
+            origin_mm=grid.origin_mm,
+            direction=grid.direction,
+        )

@@ -1,0 +1,1 @@
+"""Drawn patients: CTs whose true labels are known."""

@@ -1,0 +1,1 @@
+"""What a run shows: tables, curves, pictures, one page."""

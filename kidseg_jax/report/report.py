@@ -1,0 +1,92 @@
+"""What a run directory says, as tables and as one page; it reads files of that directory and nothing else.
+
+stage_K/metrics.json, written by the stage shell (K from 1; what is undefined is null, never NaN):
+  {"stage": K, "train_kidneys": n, "steps": n, "seconds": s,
+   "test": [per held-out kidney and structure:
+     {"case", "patient", "kidney": CASE_SIDE, "side", **the record of metrics.measure_kidney}],
+   "labelling": [per kidney whose CNN labels of this stage were corrected, and structure:
+     {"case", "patient", "kidney", "structure", "manual_seconds" (null where the truth lacks it),
+      "corrected_seconds", "simulated": true or false, "voxels_added", "voxels_removed"}],
+   "surfaces": [per such kidney, the records of meshes.compare_kidney:
+     {"case", "patient", "kidney", "pair": "manual_cnn" | "cnn_corrected" | "manual_corrected", "from", "to",
+      "mode", "how", "points", "seed", "rms_mm", "mean_mm", "max_mm", "within_2mm", ...}]}
+stage_K/evidence/KIDNEY.npz, written by snapshot.write_snapshot: the CT and the label maps of one region.
+run.json is shown as it is, ledger.jsonl in a few lines; a file that is missing is said to be missing.
+"""
+
+import importlib.util
+import json
+from pathlib import Path
+
+from kidseg_jax.atomic import write_text, written_whole
+from kidseg_jax.evaluation.table import Table, to_csv, to_markdown, to_terminal
+from kidseg_jax.report.examples import snapshot_of, worst_surfaces
+from kidseg_jax.report.ledger_summary import ledger_html
+from kidseg_jax.report.overview import overview
+from kidseg_jax.report.page import Drawing, page
+from kidseg_jax.report.records import Run, read_run
+from kidseg_jax.report.tables import differences_of_setup, run_tables
+
+
+def write_tables(path: Path) -> str:
+    """Write tables.md and tables.csv of a run directory, and return the tables as text for a terminal.
+
+    Raises FileNotFoundError or ValueError as `read_run` does; then neither file is written.
+    """
+    run = read_run(path)
+    return _write_tables(run, run_tables(run))
+
+
+def write_report(path: Path) -> str:
+    """Write tables.md, tables.csv, report.html, overview.png and meshes/; returns the tables as text.
+
+    report.html holds everything it needs. meshes/PAIR has the worst kidney of each comparison: its surface
+    coloured by signed distance (PLY, GLB), both surfaces for printing (STL), and kidney.json that says which
+    it is. Without snapshot files or without Open3D pictures and meshes are left out, and the page says so.
+    Raises as `write_tables` does.
+    """
+    run = read_run(path)
+    tables = run_tables(run)
+    text = _write_tables(run, tables)
+    html = page(run, tables, differences_of_setup(run), _worst(run), ledger_html(path / "ledger.jsonl"))
+    write_text(path / "report.html", html)
+    picture = overview(run)
+    if picture is not None:
+        with written_whole(path / "overview.png") as temporary:
+            temporary.write_bytes(picture)
+    return text
+
+
+def _worst(run: Run) -> dict[str, Drawing]:
+    """Per pair: the coloured surface of its worst kidney, also as files, where there is snapshot of it and
+    Open3D.
+    """
+    if importlib.util.find_spec("open3d") is None:
+        return {}
+    from kidseg_jax.evaluation.mesh_files import write_comparison
+    from kidseg_jax.report.scenes import LIMIT_MM, plotly_figure, scene_of, still, surfaces_of
+
+    found = {}
+    for pair, (stage, kidney, rms_mm) in worst_surfaces(run).items():
+        snapshot = snapshot_of(run, stage, kidney)
+        surfaces = None if snapshot is None else surfaces_of(snapshot, pair)
+        if surfaces is None:
+            continue
+        first, second = pair.split("_")
+        folder = run.path / "meshes" / pair
+        files = write_comparison(folder, *surfaces, limit_mm=LIMIT_MM, names=(first, second))
+        said = {"kidney": kidney, "stage": stage, "pair": pair, "units": "mm", "frame": "LPS"}
+        said |= {"colour_limit_mm": LIMIT_MM, "area_symmetric_rms_mm": rms_mm, "files": files}
+        write_text(folder / "kidney.json", json.dumps(said, indent=1) + "\n")
+        scene = scene_of(pair, *surfaces)
+        caption = f"{kidney}, stage {stage}; RMS {rms_mm:.2f} mm over the area of both surfaces"
+        found[pair] = Drawing(scene.title, caption, plotly_figure(scene), still(scene))
+    return found
+
+
+def _write_tables(run: Run, tables: tuple[Table, ...]) -> str:
+    markdown = to_markdown(tables) + "\n### Differences from the paper\n\n"
+    markdown += "".join(f"- {sentence}\n" for sentence in differences_of_setup(run))
+    write_text(run.path / "tables.md", markdown)
+    write_text(run.path / "tables.csv", to_csv(tables))
+    return to_terminal(tables)

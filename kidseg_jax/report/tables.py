@@ -1,0 +1,29 @@
+"""Tables 1 to 3 of the paper for a run, each beside the paper's own figures."""
+
+from kidseg_jax.evaluation.table import Table
+from kidseg_jax.report.accuracy import dsc_table, statistics_table
+from kidseg_jax.report.effort import minutes_table, rms_table
+from kidseg_jax.report.published import (
+    PHANTOM_DIFFERENCE,
+    SETUP_DIFFERENCES,
+    SIMULATED_DIFFERENCE,
+    STAGE_KIDNEYS,
+)
+from kidseg_jax.report.records import Run
+
+
+def run_tables(run: Run) -> tuple[Table, ...]:
+    """Tables 1, 1b, 2 and 3 of a run, in order; one whose measurements are missing says so in its notes."""
+    return (dsc_table(run), statistics_table(run), minutes_table(run), rms_table(run))
+
+
+def differences_of_setup(run: Run) -> list[str]:
+    """Every way in which this run differs from the paper's, one sentence each."""
+    kidneys = {stage.stage: stage.train_kidneys for stage in run.stages if stage.train_kidneys is not None}
+    said = [PHANTOM_DIFFERENCE] if run.phantoms else []
+    said += [SIMULATED_DIFFERENCE] if run.simulated else []
+    if kidneys:
+        ours = ", ".join(f"{n} in stage {stage}" for stage, n in kidneys.items())
+        papers = ", ".join(f"{n} in stage {stage}" for stage, n in STAGE_KIDNEYS.items())
+        said.append(f"Kidneys: {ours} to train here, {papers} to train and test in the paper.")
+    return [*said, *SETUP_DIFFERENCES]

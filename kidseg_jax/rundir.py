@@ -1,0 +1,179 @@
+"""A run directory: what stands where, and what must agree before a run goes on."""
+
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from kidseg_jax.atomic import sweep_leftovers, write_text
+from kidseg_jax.config import Config
+from kidseg_jax.imaging.volume import Volume
+
+PACKAGES = ("kidseg_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "itk", "open3d-cpu", "open3d")
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Paths of a run; nothing is read or written until it is asked for."""
+
+    path: Path
+
+    @property
+    def settings(self) -> Path:
+        return self.path / "run.json"
+
+    @property
+    def ledger(self) -> Path:
+        return self.path / "ledger.jsonl"
+
+    def stage(self, index: int) -> "StageDirectory":
+        return StageDirectory(self.path / f"stage_{index}")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps other processes out until the block or this process ends; ValueError while another is in.
+
+        A folder that was made for it goes again where nothing was written into it.
+        """
+        is_new = not self.path.exists()
+        self.path.mkdir(parents=True, exist_ok=True)
+        with _locked(self.path, f"{self.path}: another process works on this run; wait for it"):
+            try:
+                yield
+            finally:
+                if is_new:
+                    with suppress(OSError):  # it is not empty
+                        self.path.rmdir()
+
+    @contextmanager
+    def served(self) -> Iterator[None]:
+        """Keeps other servers out, and lets the next stage train meanwhile; ValueError while one is in."""
+        with _locked(self.stage(1).path, f"{self.path}: another server serves this run; stop it first"):
+            yield
+
+    def go_on(self, asked: dict[str, Any]) -> None:
+        """Check that a run that is there already was asked for as this one, see `asked_for`.
+
+        What writers that were killed left in it is swept away. Raises ValueError with the name of the first
+        field that differs.
+        """
+        if not self.settings.exists():
+            return
+        for name, (was, now) in _differences(read_json(self.settings), asked):
+            raise ValueError(f"{self.path}: {name} is {was!r} in this run, got {now!r}; choose another --out")
+        sweep_leftovers(self.path)
+
+    def begin(self, asked: dict[str, Any], device: str) -> None:
+        """Write run.json where there is none."""
+        if self.settings.exists():
+            return
+        about = {
+            "versions": _versions(),
+            "commit": _commit(),
+            "device": device,
+            "machine": platform.machine(),
+        }
+        write_json(self.settings, {**asked, **about})
+
+
+@dataclass(frozen=True)
+class StageDirectory:
+    """Paths of one stage."""
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def models(self) -> Path:
+        return self.path / "models.safetensors"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.json"
+
+    def labels(self, kind: str, case: str) -> Path:
+        """File of one case's label map; kind is predictions, to_correct or corrected."""
+        return self.path / kind / f"{case}.seg.nrrd"
+
+    def write_labels(self, kind: str, case: str, labels: Volume) -> None:
+        from kidseg_jax.formats.volumes import write_volume
+
+        write_volume(self.labels(kind, case), labels)
+
+    def read_labels(self, kind: str, case: str) -> Volume:
+        from kidseg_jax.formats.volumes import read_labels
+
+        return read_labels(self.labels(kind, case))
+
+
+def asked_for(config: Config, n_stages: int, data: Path | None, **how: Any) -> dict[str, Any]:
+    """What is asked of a run, as run.json keeps it."""
+    return json.loads(
+        json.dumps({"n": n_stages, "data": data and str(data), **how, "config": asdict(config)})
+    )
+
+
+@contextmanager
+def _locked(folder: Path, otherwise: str) -> Iterator[None]:
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(otherwise) from error
+        yield
+    finally:
+        os.close(opened)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON whole; NaN is refused, not written."""
+    write_text(path, json.dumps(data, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; ValueError names the file when it is not."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error})") from error
+
+
+def _differences(before: Any, asked: Any, name: str = "") -> list[tuple[str, tuple[Any, Any]]]:
+    if isinstance(asked, dict) and isinstance(before, dict):
+        return [
+            d for key in asked for d in _differences(before.get(key), asked[key], f"{name}.{key}".lstrip("."))
+        ]
+    return [] if before == asked else [(name, (before, asked))]
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {"python": platform.python_version(), **found}
+
+
+def _commit() -> str | None:
+    """The git commit of the source, None outside a checkout."""
+    source = Path(__file__).resolve().parent
+    try:
+        said = subprocess.run(
+            ["git", "-C", source, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return said.stdout.strip()
