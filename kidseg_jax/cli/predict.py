@@ -40,7 +40,7 @@ class Arguments:
     rules: tuple[Rule, ...] = ("largest_kidney",)
     """The rules that tidy the labels (imaging/postprocess.py); --rules with nothing behind it has none. On
     phantoms largest_kidney raises the DSC of RCC by 10.3 points and of parenchyma by 0.2; beside it,
-    vessels_touch gains 0.05 to 0.3 points a tree and the others nothing (benchmarks/policy.py).
+    vessels_touch gains 0.05 to 0.3 points a tree and the others nothing (benchmarks/postprocess.py).
     """
     overwrite: bool = False
     """Predict again what is already there."""

@@ -41,7 +41,7 @@ class Policy:
 RULES = ("largest_kidney", "one_parenchyma", "masses_attached", "vessels_touch", "sides_apart")
 NOTHING = Policy(**dict.fromkeys(RULES, False))
 DEFAULT = replace(NOTHING, largest_kidney=True)
-"""The one rule that raises DSC by more than chance, see benchmarks/policy.py."""
+"""The one rule that raises DSC by more than chance, see benchmarks/postprocess.py."""
 VARIANTS = {
     "none": NOTHING,
     **{rule: replace(NOTHING, **{rule: True}) for rule in RULES},

@@ -1,12 +1,12 @@
 """What does each rule of the post-processing do to DSC? Held-out kidneys of finished runs, rule by rule.
 
-    python benchmarks/policy.py RUN... [--stage K]
+    python benchmarks/postprocess.py RUN... [--stage K]
 
 Predicts the held-out cases of a stage (the last by default) again, with no rule, and prints the mean DSC of
 each structure over the kidneys of all runs that have it, for every variant of `imaging.policy.VARIANTS`, for
 trees that must come within 3 mm of their kidney instead of 20, and for what `predict` gives by default: the
 largest kidney chosen before the scores are interpolated. Structures that a kidney has not: the mean volume of
-RCC that is predicted there. Rows go to benchmarks/results/policy.csv.
+RCC that is predicted there. Rows go to benchmarks/results/postprocess.csv.
 """
 
 import argparse
@@ -94,7 +94,7 @@ def report(found: dict[str, dict[str, list[float]]], runs: str, stage: int | Non
         about_it = {**about(), "runs": runs, "stage": stage or "last", "variant": variant}
         rows.append({**about_it, **means, "mean": mean, "false_rcc_ml": false_ml, **counts})
     print(f"{'kidneys':{width}}" + "".join(f"{len(found['none'].get(name, ())):12}" for name in NAMES))
-    append_rows("policy", rows)
+    append_rows("postprocess", rows)
 
 
 if __name__ == "__main__":
