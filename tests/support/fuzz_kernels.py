@@ -28,7 +28,7 @@ from scipy import ndimage
 
 from kidseg_jax import kernels
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import rows  # pyright: ignore[reportMissingImports]
 
 LENGTHS = (0, 1, 3, 9, 63, 64, 65, 130)  # along one axis, around the words of 64 voxels
