@@ -15,7 +15,8 @@ from kidseg_jax.evaluation.mesh_files import (
     write_ply,
     write_stl,
 )
-from kidseg_jax.evaluation.surfaces import Surface, open3d, read_surface, surface_of
+from kidseg_jax.evaluation.mesh_reading import read_surface
+from kidseg_jax.evaluation.surfaces import Surface, open3d, surface_of
 from kidseg_jax.imaging.volume import Geometry
 
 GEOMETRY = Geometry((12, 14, 16), (2.0, 0.9, 0.8), (-30.0, 12.0, 400.0))
@@ -124,3 +125,69 @@ def test_comparison_files_say_whether_distances_are_signed(tmp_path):
         "a.stl",
     ]
     assert "float distance_mm" in ply_header(tmp_path / "open" / "a_to_b.ply")
+
+
+CUBE = [(x, y, z) for x in (10, 20) for y in (5, 15) for z in (0, 10)]
+QUADS = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
+TRIANGLES = [t for a, b, c, d in QUADS for t in ((a, b, c), (a, c, d))]
+
+
+def stl(frame: str, signs) -> bytes:
+    corners = np.array(CUBE, float) * signs
+    rows = b"".join(struct.pack("<12fH", 0, 0, 0, *corners[list(t)].ravel(), 0) for t in TRIANGLES)
+    return f"by a test SPACE={frame}".encode().ljust(80) + struct.pack("<I", len(TRIANGLES)) + rows
+
+
+def ply(frame: str, signs) -> bytes:
+    lines = ["ply", "format ascii 1.0", f"comment SPACE={frame}", "element vertex 8"]
+    lines += [f"property float {axis}" for axis in "xyz"]
+    lines += ["element face 6", "property list uchar int vertex_indices", "end_header"]
+    lines += [" ".join(map(str, row)) for row in np.array(CUBE) * signs]
+    lines += [" ".join(map(str, (4, *quad))) for quad in QUADS]
+    return "\n".join(lines).encode() + b"\n"
+
+
+def obj(frame: str, signs) -> bytes:
+    lines = [f"# SPACE={frame}", "mtllib ../elsewhere.mtl"]
+    lines += [f"v {x} {y} {z}" for x, y, z in (np.array(CUBE) * signs).tolist()]
+    lines += ["f " + " ".join(f"{i + 1}//1" for i in quad) for quad in QUADS[:3]]
+    lines += ["f " + " ".join(str(i - 8) for i in quad) for quad in QUADS[3:]]
+    return "\n".join(lines).encode() + b"\n"
+
+
+@pytest.mark.parametrize("write", [stl, ply, obj])
+def test_the_frame_that_a_mesh_states_is_believed_and_quads_are_split(tmp_path, write):
+    name = f"a.{write.__name__}"
+    for frame, signs in (("LPS", (1, 1, 1)), ("RAS", (-1, -1, 1))):
+        (tmp_path / name).write_bytes(write(frame, signs))
+        surface = read_surface(tmp_path / name)
+        assert {tuple(row) for row in surface.vertices_mm.tolist()} == set(CUBE)
+        assert len(surface.triangles) == 12 and surface.is_watertight and abs(surface.volume_ml) == 1.0
+    (tmp_path / name).write_bytes(write("SCANNER", (1, 1, 1)))
+    with pytest.raises(ValueError, match="frame of LPS or RAS"):
+        read_surface(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("a.ply", ply("LPS", (1, 1, 1)).replace(b"vertex 8", b"vertex 2000000000"), "cut short"),
+        ("a.stl", stl("LPS", (1, 1, 1))[:-40], "cut short"),
+        ("a.off", b"OFF 2000000000 6 0\n", "cut short"),
+        ("a.obj", b"v 0 0 0\nf 1 2 3\n", "names vertex 3 of 1"),
+        ("a.obj", b"v 0 0\n", "not an OBJ file"),
+    ],
+)
+def test_a_mesh_that_claims_more_than_it_holds_is_refused(tmp_path, name, data, reason):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(ValueError, match=reason):
+        read_surface(tmp_path / name)
+
+
+def test_a_glb_that_keeps_its_data_elsewhere_is_refused(tmp_path):
+    document = json.dumps({"buffers": [{"byteLength": 9, "uri": "../secret.bin"}]}).encode()
+    document += b" " * (-len(document) % 4)
+    head = struct.pack("<IIIII", 0x46546C67, 2, 20 + len(document), len(document), 0x4E4F534A)
+    (tmp_path / "a.glb").write_bytes(head + document)
+    with pytest.raises(ValueError, match="holds its own data"):
+        read_surface(tmp_path / "a.glb")

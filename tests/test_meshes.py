@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from kidseg_jax import kernels
+from kidseg_jax.evaluation.mesh_reading import read_surface
 from kidseg_jax.evaluation.meshes import (
     compare_kidney,
     compare_surfaces,
@@ -12,15 +13,7 @@ from kidseg_jax.evaluation.meshes import (
     weighted_percentiles,
 )
 from kidseg_jax.evaluation.metrics import crop_together
-from kidseg_jax.evaluation.surfaces import (
-    DistanceTo,
-    Surface,
-    joined,
-    open3d,
-    read_surface,
-    refined,
-    surface_of,
-)
+from kidseg_jax.evaluation.surfaces import DistanceTo, Surface, joined, open3d, refined, surface_of
 from kidseg_jax.imaging.volume import Geometry
 from kidseg_jax.report.effort import MODES
 

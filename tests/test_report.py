@@ -13,7 +13,8 @@ import pytest
 from run_directories import add_evidence, make_run
 
 from kidseg_jax import kernels
-from kidseg_jax.evaluation.surfaces import read_surface, surface_of
+from kidseg_jax.evaluation.mesh_reading import read_surface
+from kidseg_jax.evaluation.surfaces import surface_of
 from kidseg_jax.imaging.preview import png
 from kidseg_jax.imaging.volume import Geometry, Volume
 from kidseg_jax.report import examples

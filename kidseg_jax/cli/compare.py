@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 class Arguments:
     """Surface distances from A to B in mm: label maps in any format, or meshes (PLY, STL, OBJ, GLB, OFF).
 
-    Points are in LPS. A mesh file says neither units nor frame: it is taken as mm in LPS; only a GLB is in
-    metres, Y up, by its standard, and turned back. With --out, writes comparison.json, A's surface coloured
-    by signed distance (PLY and GLB) and, where they are watertight, both as STL.
+    Points are in LPS. A mesh file is taken as mm, in the frame that its header states (SPACE=RAS or LPS),
+    else in LPS; a GLB is in metres, Y up, by its standard, and turned back. With --out, writes
+    comparison.json, A's surface coloured by signed distance (PLY and GLB) and, where they are watertight,
+    both as STL.
     """
 
     a: tyro.conf.Positional[Path]
@@ -73,7 +74,8 @@ def run(arguments: Arguments) -> int:
 
 def load(path: Path, label: int | None) -> "Surface":
     """The surface of a mesh file, or of a label map's value (all above 0 where label is None)."""
-    from kidseg_jax.evaluation.surfaces import MESH_ENDINGS, read_surface, surface_of
+    from kidseg_jax.evaluation.mesh_reading import MESH_ENDINGS, read_surface
+    from kidseg_jax.evaluation.surfaces import surface_of
 
     if path.suffix.lower() in MESH_ENDINGS:
         return read_surface(path)

@@ -1,11 +1,10 @@
-"""Surfaces in the patient's millimetres, from label maps or files, and distances to them with Open3D."""
+"""Surfaces in the patient's millimetres, from label maps, and distances to them with Open3D."""
 
 import ctypes
 import importlib
 import importlib.util
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -17,7 +16,6 @@ from kidseg_jax.imaging.volume import Geometry, Mask
 if importlib.util.find_spec("open3d") is None:
     raise ImportError("surfaces: need Open3D (pip install open3d-cpu libusb-package), which is not installed")
 
-MESH_ENDINGS = (".ply", ".stl", ".obj", ".glb", ".off")
 LPS_MM_TO_GLTF = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]]) / 1000
 """glTF's world is in metres, Y up: x stays, LPS z becomes y, LPS y becomes -z."""
 
@@ -88,25 +86,6 @@ def surface_of(mask: Mask, geometry: Geometry) -> Surface:
     triangles = mesh.triangle.indices.numpy().astype(np.int64)
     surface = Surface(geometry.to_world(index), triangles)
     return surface if surface.volume_ml > 0 else Surface(surface.vertices_mm, triangles[:, ::-1])
-
-
-def read_surface(path: Path) -> Surface:
-    """A mesh file (PLY, STL, OBJ, GLB, OFF), vertices at one place merged; taken as mm in LPS, as the file
-    cannot say. A GLB is in metres, Y up, by its standard: turned back as `mesh_files.write_glb` turns it.
-
-    Raises FileNotFoundError when there is none, ValueError when it holds no triangle.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such mesh file")
-    o3d = open3d()
-    with o3d.utility.VerbosityContextManager(o3d.utility.VerbosityLevel.Error):
-        mesh = o3d.io.read_triangle_mesh(str(path))
-    vertices, triangles = np.asarray(mesh.vertices), np.asarray(mesh.triangles, dtype=np.int64)
-    if not len(triangles) or not np.isfinite(vertices).all():
-        raise ValueError(f"{path}: need a mesh of finite triangles, got {len(triangles)} triangles")
-    if path.suffix.lower() == ".glb":
-        vertices = vertices @ np.linalg.inv(LPS_MM_TO_GLTF).T
-    return joined(Surface(vertices, triangles))
 
 
 def joined(surface: Surface) -> Surface:

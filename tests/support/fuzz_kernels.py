@@ -1,7 +1,7 @@
 """Many random examples of the kernels' properties, more than a test run has time for; says how many it ran.
 
-python tests/support/fuzz_kernels.py [--examples 100000] [--seed N] [--keep]: components, clean-up, boxes, crops,
-pastes and surfaces against SciPy and brute force. Every example draws shape, dtype, layout, density,
+python tests/support/fuzz_kernels.py [--examples 100000] [--seed N] [--keep]: components, clean-up, boxes,
+crops, pastes and surfaces against SciPy and brute force. Every example draws shape, dtype, layout, density,
 connectivity and threads. Exit code 1 at the first one that differs; its seed is printed and gives it again
 with --examples 1. Parts of a run start at --seed; --keep adds the count to benchmarks/results/fuzz.csv.
 """
