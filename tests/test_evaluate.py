@@ -9,6 +9,9 @@ import pytest
 from kidseg_jax.cli.app import main
 from kidseg_jax.evaluation.folders import evaluate_folders, label_maps
 from kidseg_jax.evaluation.metrics import measure_kidney
+from kidseg_jax.formats.seg_nrrd import write_segmentation
+from kidseg_jax.formats.volumes import read_labels, write_volume
+from kidseg_jax.imaging.structures import STRUCTURES
 from kidseg_jax.imaging.volume import Geometry, Volume
 
 SPACING = (2.0, 1.0, 0.5)
@@ -17,8 +20,6 @@ SPACING = (2.0, 1.0, 0.5)
 @pytest.fixture
 def folders(tmp_path):
     """Three cases of truth and prediction as .npz, which needs no ITK."""
-    from kidseg_jax.formats.volumes import write_volume
-
     rng = np.random.default_rng(0)
     for index in range(3):
         truth = np.zeros((14, 16, 18), np.uint8)
@@ -37,8 +38,6 @@ def volume(labels: np.ndarray, spacing=SPACING) -> Volume:
 
 
 def arrays(folder, case):
-    from kidseg_jax.formats.volumes import read_labels
-
     return read_labels(folder / f"{case}.npz").array
 
 
@@ -69,7 +68,15 @@ def test_the_verb_writes_three_files_and_prints_means(folders, capsys):
     assert [row["dsc"] for row in rows if row["name"] == "vein"] == [""] * 3  # in neither map: undefined
 
 
+def test_kits_refuses_values_it_does_not_know(folders, capsys):
+    """An empty prediction of an unknown value is not a perfect one."""
+    assert main(["evaluate", str(folders / "pred"), str(folders / "truth"), "--scheme", "kits"]) == 2
+    assert "got label 4" in capsys.readouterr().err
+
+
 def test_kits_writes_the_challenges_file(folders):
+    for path in (*(folders / "pred").iterdir(), *(folders / "truth").iterdir()):
+        write_volume(path, volume(np.array([0, 1, 0, 0, 1, 3], np.uint8)[arrays(path.parent, path.stem)]))
     assert main(["evaluate", str(folders / "pred"), str(folders / "truth"), "--scheme", "kits"]) == 0
     lines = (folders / "pred" / "evaluation.csv").read_text().splitlines()
     assert lines[0] == "caseID,Dice_kidney,Dice_masses,Dice_tumor,SD_kidney,SD_masses,SD_tumor"
@@ -78,8 +85,6 @@ def test_kits_writes_the_challenges_file(folders):
 
 
 def test_kits_and_nnunet_layouts_meet(tmp_path):
-    from kidseg_jax.formats.volumes import write_volume
-
     labels = np.zeros((6, 6, 6), np.uint8)
     labels[2:4, 2:4, 2:4] = 2
     write_volume(tmp_path / "truth" / "case_00000" / "segmentation.npz", volume(labels))
@@ -90,8 +95,6 @@ def test_kits_and_nnunet_layouts_meet(tmp_path):
 
 
 def test_cases_without_partner_or_on_another_grid_are_failures(folders, capsys):
-    from kidseg_jax.formats.volumes import write_volume
-
     (folders / "pred" / "case_2.npz").unlink()
     write_volume(folders / "pred" / "case_1.npz", volume(np.zeros((14, 16, 18), np.uint8), (2.0, 1.0, 0.6)))
     assert main(["evaluate", str(folders / "pred"), str(folders / "truth")]) == 1
@@ -141,3 +144,35 @@ def test_compare_refuses_in_one_line(folders, tmp_path, capsys):
         assert main(["compare", *arguments]) == 2
         said = capsys.readouterr().err
         assert words in said and said.count("\n") == 1
+
+
+def named_ones(path, labels: np.ndarray) -> None:
+    """Slicer's way: segments numbered 1, 2 in the file, told apart by name."""
+    renumbered = np.array([0, 0, 0, 0, 1, 2], np.uint8)[labels]
+    own = [STRUCTURES[3]._replace(label=1), STRUCTURES[4]._replace(label=2)]
+    write_segmentation(path, volume(renumbered), own)
+
+
+def test_a_segmentation_is_read_by_the_names_it_gives(folders, capsys):
+    for path in (folders / "truth").iterdir():
+        labels = arrays(path.parent, path.stem)
+        write_volume(folders / "pred" / path.name, volume(labels))
+        path.unlink()
+        named_ones(path.with_suffix(".seg.nrrd"), labels)
+    found = evaluate_folders(folders / "pred", folders / "truth")
+    scores = {r["name"]: r["dsc"] for r in found.records}
+    assert (scores["parenchyma"], scores["rcc"], scores["artery"]) == (1.0, 1.0, None)
+    out = folders / "out"
+    path = folders / "truth" / "case_0.seg.nrrd"
+    assert main(["export", str(path), "--to", "nifti", "--out", str(out)]) == 0
+    assert set(np.unique(read_labels(out / "case_0.nii.gz").array)) == {0, 4, 5}
+
+
+def test_a_map_that_covers_a_part_of_the_other_is_laid_into_it(folders):
+    for path in (folders / "pred").iterdir():
+        whole = read_labels(folders / "truth" / path.name)
+        part = whole.array[2:10, 3:13, 2:16]
+        origin = tuple(whole.geometry.to_world([[2, 3, 2]])[0].tolist())
+        write_volume(path, Volume(part, Geometry(part.shape, SPACING, origin)))
+    assert {r["dsc"] for r in evaluate_folders(folders / "pred", folders / "truth").records} == {None, 1.0}
+    assert {r["dsc"] for r in evaluate_folders(folders / "truth", folders / "pred").records} == {None, 1.0}

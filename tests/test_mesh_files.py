@@ -171,9 +171,9 @@ def test_the_frame_that_a_mesh_states_is_believed_and_quads_are_split(tmp_path, 
 @pytest.mark.parametrize(
     ("name", "data", "reason"),
     [
-        ("a.ply", ply("LPS", (1, 1, 1)).replace(b"vertex 8", b"vertex 2000000000"), "cut short"),
-        ("a.stl", stl("LPS", (1, 1, 1))[:-40], "cut short"),
-        ("a.off", b"OFF 2000000000 6 0\n", "cut short"),
+        ("a.ply", ply("LPS", (1, 1, 1)).replace(b"vertex 8", b"vertex 2000000000"), "triangles are missing"),
+        ("a.stl", stl("LPS", (1, 1, 1))[:-40], "triangles are missing"),
+        ("a.off", b"OFF 2000000000 6 0\n", "triangles are missing"),
         ("a.obj", b"v 0 0 0\nf 1 2 3\n", "names vertex 3 of 1"),
         ("a.obj", b"v 0 0\n", "not an OBJ file"),
     ],

@@ -187,7 +187,7 @@ def test_bad_labels_are_refused_and_the_server_goes_on(client, stage, label, tmp
         "cut.nii.gz": "upload.nii.gz",
         "label.exe": "need a file ending in",
         "empty.nrrd": "holds no structure",
-        "elsewhere.nrrd": "must lie on the grid of its CT",
+        "elsewhere.nrrd": "must lie on one grid",
     }.items():
         status, answer = client.save_label(CASES[0], tmp_path / name)
         assert status == 400 and reason in answer["detail"] and "\n" not in answer["detail"]

@@ -85,8 +85,9 @@ def items(arguments: Arguments) -> Iterator[Item]:
     holds them.
     """
     from kidseg_jax.cohort.folder import find_cases
-    from kidseg_jax.cohort.label_maps import label_map
-    from kidseg_jax.formats.volumes import ending_of, read_ct, read_labels
+    from kidseg_jax.cohort.label_maps import label_map, read_structures
+    from kidseg_jax.formats.volumes import ending_of, read_ct
+    from kidseg_jax.imaging.volume import on_grid
 
     path = arguments.input
     if not path.exists():
@@ -103,10 +104,11 @@ def items(arguments: Arguments) -> Iterator[Item]:
     for name, patient, image, drawn in places:
         if drawn is None:
             raise ValueError(f"export: {name} has no label map")
-        stored = read_labels(drawn)
-        labels = stored.with_array(known.apply(drawn.name, stored.array))
-        needs_ct = arguments.to in DATASETS and image is not None
-        ct = read_ct(image, series=arguments.series) if needs_ct and image else None
+        labels = read_structures(drawn, known)
+        ct = None
+        if arguments.to in DATASETS and image is not None:
+            ct = read_ct(image, series=arguments.series)
+            labels = on_grid(drawn.name, labels, ct.geometry)
         yield Item(name, patient, labels, ct)
 
 

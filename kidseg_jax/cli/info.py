@@ -72,7 +72,8 @@ def list_cases(arguments: Arguments) -> tuple[Sequence[CaseFiles], LabelMap]:
 
 def describe(files: CaseFiles, labels: LabelMap, only_labels: bool = False) -> Row:
     """One case's row; what goes wrong while reading it is its reason to be refused."""
-    from kidseg_jax.formats.volumes import hounsfield, read_with_notes, whole_labels
+    from kidseg_jax.cohort.label_maps import read_structures
+    from kidseg_jax.formats.volumes import hounsfield, read_with_notes
     from kidseg_jax.imaging.volume import orientation
 
     row = Row([files.name, files.patient, *[""] * (len(HEADINGS) - 2)])
@@ -84,8 +85,7 @@ def describe(files: CaseFiles, labels: LabelMap, only_labels: bool = False) -> R
         row.cells[3] = " ".join(f"{s:.3g}" for s in grid.spacing_mm[::-1])
         row.cells[4] = orientation(grid)
         if only_labels:
-            stored = ct.with_array(whole_labels(files.image.name, ct.array))
-            _volumes(row, stored.with_array(labels.apply(files.image.name, stored.array)), labels.structures)
+            _volumes(row, read_structures(files.image, labels), labels.structures)
             return row
         ct = ct.with_array(hounsfield(files.image.name, ct.array))
         if files.labels is None:

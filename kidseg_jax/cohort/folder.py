@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, overload
 
 from kidseg_jax.cohort.case import Case
-from kidseg_jax.cohort.label_maps import LabelMap, read_json, read_toml
+from kidseg_jax.cohort.label_maps import LabelMap, read_json, read_structures, read_toml
 from kidseg_jax.cohort.label_maps import label_map as label_map_named
 from kidseg_jax.imaging.structures import NAMES, structures_in
-from kidseg_jax.imaging.volume import Volume, require_same_grid
+from kidseg_jax.imaging.volume import Volume, on_grid
 
 IMAGE, LABELS = "imaging", "segmentation"
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".npz")
@@ -83,14 +83,11 @@ def read_case(files: CaseFiles, labels: LabelMap) -> Case:
 def read_drawn(files: CaseFiles, labels: LabelMap, ct: Volume) -> Volume:
     """The label map of a case that has one, in the values of `structures`.
 
-    Raises ValueError where it lies on another grid than the CT, or holds a structure that it is said to lack.
+    A map of a part of the CT, voxel on voxel, is laid into its grid. Raises ValueError where it lies on
+    another grid, or holds a structure that it is said to lack.
     """
-    from kidseg_jax.formats.volumes import read_labels
-
     assert files.labels is not None
-    stored = read_labels(files.labels)
-    require_same_grid(files.name, ct, stored)
-    drawn = stored.with_array(labels.apply(files.name, stored.array))
+    drawn = on_grid(files.name, read_structures(files.labels, labels), ct.geometry)
     if wrong := sorted(files.lacks & structures_in(drawn.array)):
         raise ValueError(f"{files.name}: holds {', '.join(wrong)}, which its table of patients says it lacks")
     return drawn

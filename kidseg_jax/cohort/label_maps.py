@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kidseg_jax.imaging.structures import NAMES, STRUCTURES, structure_named
-from kidseg_jax.imaging.volume import Labels
+from kidseg_jax.formats.seg_nrrd import read_segmentation
+from kidseg_jax.formats.volumes import read_labels
+from kidseg_jax.imaging.structures import N_CLASSES, NAMES, STRUCTURES, structure_named
+from kidseg_jax.imaging.volume import Labels, Volume
 
 KITS = {1: "parenchyma", 2: "rcc", 3: "parenchyma"}  # 3: cyst, since KiTS21
 CONVENTIONS: dict[str, dict[int, str]] = {
@@ -69,13 +71,42 @@ def label_map(name: str, place: Path | None = None) -> LabelMap:
         return _named(Path(name).name, read_toml(Path(name)).get("labels", {}))
     if name == "auto":
         if place is not None and place.name.lower().endswith(".seg.nrrd"):
-            from kidseg_jax.formats.seg_nrrd import read_segmentation
-
             return _named("auto", {segment.label: segment.name for segment in read_segmentation(place)[2]})
         if place is None or not (place / "dataset.json").exists():
             raise ValueError("label map 'auto': needs a dataset.json in the folder of cases, there is none")
         return _named("auto", _of_dataset(read_json(place / "dataset.json")))
     raise ValueError(f"label map {name!r}: need auto, {', '.join(CONVENTIONS)} or a .toml file")
+
+
+def read_structures(path: Path, labels: LabelMap) -> Volume:
+    """A label map in the values of `structures`, uint8 (z, y, x).
+
+    Under the convention `kidseg` a .seg.nrrd that names its segments is read by those names, whatever their
+    values; every other file is read by value. Raises ValueError for a value that has no meaning here.
+    """
+    if labels.name == "kidseg" and path.name.lower().endswith(".seg.nrrd"):
+        array, grid, segments = read_segmentation(path)
+        if names := {segment.label: segment.name for segment in segments if segment.name}:
+            return Volume(renamed(path.name, array, names), grid.geometry)
+    stored = read_labels(path)
+    return stored.with_array(labels.apply(path.name, stored.array))
+
+
+def renamed(where: str, labels: Labels, names: Mapping[int, str] | None) -> Labels:
+    """Labels with every value replaced by that of the structure it is named after; ValueError for others."""
+    present = np.flatnonzero(np.bincount(labels.ravel(), minlength=256))
+    table = np.zeros(256, np.uint8)
+    for value in present[present > 0].tolist():
+        if names is None:
+            label = value if value < N_CLASSES else None
+        else:
+            structure = structure_named(names.get(value, ""))
+            label = structure.label if structure else None
+        if label is None:
+            said = f"named {names.get(value)!r}" if names and value in names else "without a name"
+            raise ValueError(f"{where}: need {', '.join(NAMES)}, got label {value} {said}")
+        table[value] = label
+    return table[labels]
 
 
 def read_toml(path: Path) -> dict:

@@ -5,18 +5,19 @@ import io
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 
+from kidseg_jax.cohort.label_maps import label_map, read_structures
 from kidseg_jax.evaluation.kits import measure_kits
 from kidseg_jax.evaluation.metrics import crop_together, measure, measure_kidney
 from kidseg_jax.evaluation.statistics import summarise
 from kidseg_jax.evaluation.table import Cell, Row, Table, mean_sd_cell
 from kidseg_jax.formats.volumes import ENDINGS, ending_of, read_labels
-from kidseg_jax.imaging.structures import NAMES
-from kidseg_jax.imaging.volume import Volume, require_same_grid
+from kidseg_jax.imaging.volume import Volume, on_grid
 
 Scheme = Literal["kidseg", "kits", "values"]
 Record = dict[str, Any]
@@ -109,9 +110,13 @@ def evaluate_folders(
 
 
 def evaluate_case(predicted: Path, truth: Path, scheme: Scheme) -> list[Record]:
-    """The records of one pair of label maps; ValueError when tables differ or a label is unknown."""
-    ours, theirs = read_labels(predicted), read_labels(truth)
-    require_same_grid(f"{predicted.name} against {truth.name}", ours, theirs)
+    """The records of one pair of label maps; ValueError when grids differ or a value has no meaning."""
+    read = partial(read_structures, labels=label_map("kidseg")) if scheme == "kidseg" else read_labels
+    ours, theirs = read(predicted), read(truth)
+    if ours.array.size < theirs.array.size:  # one may cover a part of the other, as Slicer crops
+        ours = on_grid(predicted.name, ours, theirs.geometry)
+    else:
+        theirs = on_grid(truth.name, theirs, ours.geometry)
     return _SCHEMES[scheme](theirs, ours)
 
 
@@ -151,9 +156,6 @@ def records_csv(evaluation: Evaluation) -> str:
 
 
 def _kidseg(truth: Volume, predicted: Volume) -> list[Record]:
-    for volume in (truth, predicted):
-        if (highest := int(volume.array.max())) > len(NAMES):
-            raise ValueError(f"need labels 0 to {len(NAMES)}, got {highest}; see --scheme")
     a, b = crop_together(truth.array, predicted.array)
     return [_named(record, "structure") for record in measure_kidney(a, b, truth.spacing_mm)]
 

@@ -4,6 +4,8 @@ empty.
 
 from typing import Any
 
+import numpy as np
+
 from kidseg_jax import kernels
 from kidseg_jax.evaluation.metrics import KITS_TOLERANCES_MM, SURFACE_DEFINITION, crop_together, dice
 from kidseg_jax.imaging.volume import Labels, Mask, Spacing
@@ -18,13 +20,15 @@ def measure_kits(
     """One record per region: its name, dice and surface_dice at the challenge's tolerance for it.
 
     truth, predicted: KiTS label maps (z, y, x). Absent in both counts as 1, in one as 0: the challenge's
-    rule, which differs from `metrics.measure_kidney`. Raises ValueError when shapes differ. Source: KiTS23's
-    evaluation (surface-distance package, Nikolov et al. 2021).
+    rule, which differs from `metrics.measure_kidney`. Raises ValueError when shapes differ and for other
+    values. Source: KiTS23's evaluation (surface-distance package, Nikolov et al. 2021).
     """
     if truth.shape != predicted.shape:
         raise ValueError(
             f"measure_kits: label maps must share a shape, got {truth.shape} and {predicted.shape}"
         )
+    if unknown := sorted({*np.unique(truth).tolist(), *np.unique(predicted).tolist()} - {0, 1, 2, 3}):
+        raise ValueError(f"measure_kits: KiTS has 1 kidney, 2 tumour and 3 cyst, got label {unknown[0]}")
     truth, predicted = crop_together(truth, predicted)
     return [
         {

@@ -67,7 +67,7 @@ def _require_whole(path: Path, kind: str, head: bytes) -> None:
     else:
         claimed = 0
     if claimed > size:
-        raise ValueError(f"{path}: cut short: its header claims {claimed} bytes or more, the file has {size}")
+        raise ValueError(f"{path}: triangles are missing: it claims {claimed} bytes or more and has {size}")
     if kind == ".glb":
         _require_own_buffers(path, size)
 

@@ -99,6 +99,24 @@ def require_same_grid(where: str, a: Volume, b: Volume) -> None:
         raise ValueError(f"{where}: both volumes must lie on one grid, got {a.geometry} and {b.geometry}")
 
 
+def on_grid(where: str, labels: Volume, grid: Geometry) -> Volume:
+    """Labels on `grid`, laid into it where they cover a part voxel on voxel; ValueError where they do not."""
+    own = labels.geometry
+    if own.is_close(grid):
+        return Volume(labels.array, grid)
+    offset = grid.to_index([own.origin_mm])[0]
+    start = np.rint(offset).astype(int)
+    stop = start + own.shape
+    apart = Geometry(own.shape, grid.spacing_mm, tuple(grid.to_world([start])[0].tolist()), grid.direction)
+    if (start < 0).any() or (stop > grid.shape).any() or not own.is_close(apart, tolerance_mm=0.01):
+        raise ValueError(
+            f"{where}: both volumes must lie on one grid, need {_about(grid)}, got {_about(own)}"
+        )
+    whole = np.zeros(grid.shape, np.uint8)
+    whole[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))] = labels.array
+    return Volume(whole, grid)
+
+
 def canonical(volume: Volume) -> Volume:
     """The same voxels with axes turned so that x runs left, y posterior, z superior (a view, nothing
     resampled).
@@ -212,3 +230,9 @@ def _axes(geometry: Geometry) -> tuple[tuple[int, int, int], tuple[int, int, int
 
 
 _PERMUTATIONS = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
+
+
+def _about(grid: Geometry) -> str:
+    origin = tuple(round(v, 3) for v in grid.origin_mm)
+    spacing = tuple(round(v, 4) for v in grid.spacing_mm)
+    return f"{grid.shape} voxels of {spacing} mm from {origin}"

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from kidseg_jax.atomic import sync_folder
+from kidseg_jax.cohort.label_maps import renamed
 from kidseg_jax.formats.raw import BLOCK_BYTES, BROKEN, is_packed, unpacked
-from kidseg_jax.imaging.structures import N_CLASSES, NAMES, STRUCTURES, structure_named
-from kidseg_jax.imaging.volume import Geometry, Labels, Volume
+from kidseg_jax.imaging.structures import STRUCTURES
+from kidseg_jax.imaging.volume import Geometry, Volume, on_grid
 
 _SPARE_BYTES = 1 << 20
 ENDINGS = (".seg.nrrd", ".nrrd", ".nii.gz", ".nii", ".mha", ".npz")
@@ -102,39 +103,6 @@ def read_corrected(path: Path, grid: Geometry, names: Mapping[int, str] | None =
     return on_grid(path.name, labels.with_array(renamed(path.name, labels.array, names)), grid)
 
 
-def renamed(where: str, labels: Labels, names: Mapping[int, str] | None) -> Labels:
-    """Labels with every value replaced by that of the structure it is named after; ValueError for others."""
-    present = np.flatnonzero(np.bincount(labels.ravel(), minlength=256))
-    table = np.zeros(256, np.uint8)
-    for value in present[present > 0].tolist():
-        if names is None:
-            label = value if value < N_CLASSES else None
-        else:
-            structure = structure_named(names.get(value, ""))
-            label = structure.label if structure else None
-        if label is None:
-            said = f"named {names.get(value)!r}" if names and value in names else "without a name"
-            raise ValueError(f"{where}: need {', '.join(NAMES)}, got label {value} {said}")
-        table[value] = label
-    return table[labels]
-
-
-def on_grid(where: str, labels: Volume, grid: Geometry) -> Volume:
-    """Labels on `grid`, laid into it where they cover a part voxel on voxel; ValueError where they do not."""
-    own = labels.geometry
-    if own.is_close(grid):
-        return Volume(labels.array, grid)
-    offset = grid.to_index([own.origin_mm])[0]
-    start = np.rint(offset).astype(int)
-    stop = start + own.shape
-    apart = Geometry(own.shape, grid.spacing_mm, tuple(grid.to_world([start])[0].tolist()), grid.direction)
-    if (start < 0).any() or (stop > grid.shape).any() or not own.is_close(apart, tolerance_mm=0.01):
-        raise ValueError(f"{where}: must lie on the grid of its CT, {_about(grid)}, got {_about(own)}")
-    whole = np.zeros(grid.shape, np.uint8)
-    whole[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))] = labels.array
-    return Volume(whole, grid)
-
-
 def changes(before: Volume, after: Volume, threads: int = 1) -> tuple[Change, ...]:
     """What each structure in either of two label maps on one grid gained and lost."""
     from kidseg_jax import kernels
@@ -188,12 +156,6 @@ def _unpacks_beyond(path: Path, start: int, most_bytes: int) -> bool:
     except BROKEN:
         return False
     return total > most_bytes
-
-
-def _about(grid: Geometry) -> str:
-    origin = tuple(round(v, 3) for v in grid.origin_mm)
-    spacing = tuple(round(v, 4) for v in grid.spacing_mm)
-    return f"{grid.shape} voxels of {spacing} mm from {origin}"
 
 
 def _escaped(name: str) -> str:
