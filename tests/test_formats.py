@@ -16,6 +16,7 @@ from grids import body_ct, oblique, random_geometry, two_kidneys
 from nifti_files import RAS, nifti_bytes, put
 
 from kidseg_jax.formats import seg_nrrd
+from kidseg_jax.formats.raw import ROOM, untrusted
 from kidseg_jax.formats.volumes import (
     WRITTEN,
     hounsfield,
@@ -365,3 +366,20 @@ def test_the_checksum_of_a_gz_is_looked_at(tmp_path):
     path.write_bytes(bytes(content))
     with pytest.raises(ValueError, match="gzip stream is cut or broken"):
         read_ct(path)
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".nrrd", ".seg.nrrd", ".mha", ".npz"])
+def test_a_file_that_would_take_more_room_than_there_is_is_refused(tmp_path, monkeypatch, ending):
+    path = tmp_path / f"x{ending}"
+    write_volume(path, Volume(np.ones((80, 80, 80), np.uint8), Geometry((80, 80, 80), (2.0, 2.0, 2.0))))
+    for read in (read_volume, read_labels):
+        with untrusted(500_000), pytest.raises(ValueError, match=rf"x{ending}: would take .* GiB"):
+            read(path)
+    monkeypatch.setenv(ROOM, "0.0004")
+    with pytest.raises(ValueError, match=ROOM):
+        read_volume(path)
+    monkeypatch.setenv(ROOM, "0.001")
+    assert read_volume(path).array.all()
+    monkeypatch.setenv(ROOM, "much")
+    with pytest.raises(ValueError, match="need a positive number of GiB"):
+        read_volume(path)

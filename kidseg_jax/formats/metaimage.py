@@ -1,28 +1,66 @@
-"""MetaImage files (.mha, .mhd): the checks that ITK leaves out, and a writer that needs no ITK."""
+"""MetaImage files (.mha, .mhd), read and written without ITK."""
 
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from kidseg_jax.atomic import written_whole
+from kidseg_jax.formats.grid import Grid, grid_of
 from kidseg_jax.formats.nrrd import little_planes
+from kidseg_jax.formats.raw import Stored, beside, check_length, read_stored
 from kidseg_jax.imaging.volume import Volume
 
 TYPES = {"uint8": "MET_UCHAR", "int16": "MET_SHORT", "float32": "MET_FLOAT", "uint16": "MET_USHORT"}
-BYTES = {
-    **dict.fromkeys(("MET_UCHAR", "MET_CHAR"), 1),
-    **dict.fromkeys(("MET_USHORT", "MET_SHORT"), 2),
-    **dict.fromkeys(("MET_UINT", "MET_INT", "MET_FLOAT"), 4),
-    **dict.fromkeys(("MET_ULONG_LONG", "MET_LONG_LONG", "MET_DOUBLE", "MET_ULONG", "MET_LONG"), 8),
+VOXELS = {
+    **{"MET_UCHAR": "u1", "MET_CHAR": "i1", "MET_USHORT": "u2", "MET_SHORT": "i2"},
+    **{"MET_UINT": "u4", "MET_INT": "i4", "MET_ULONG": "u4", "MET_LONG": "i4", "MET_FLOAT": "f4"},
+    **{"MET_ULONG_LONG": "u8", "MET_LONG_LONG": "i8", "MET_DOUBLE": "f8"},
 }
+UNITS_MM = {"mm": 1.0, "um": 1e-3, "cm": 10.0, "?": 1.0}
 LONGEST_HEADER = 1 << 16
 
 
-def check_header(path: Path) -> None:
-    """Raises ValueError unless a .mha or .mhd header states one 3-D volume, its spacing, and no more data
-    than there is.
+def read_meta(path: Path) -> tuple[np.ndarray, Grid]:
+    """Voxels (z, y, x) and the grid of a .mha or .mhd file with one scalar volume, plain, in zlib or as text.
+
+    Raises ValueError for what cannot be read without guessing, for less data than the header claims, and for
+    a zlib stream that is cut or broken. Source: Insight Software Consortium, MetaIO documentation.
     """
+    where = path.name
+    fields, end = split_header(path)
+    sizes = _sizes(where, fields)
+    kind = fields["ElementType"]
+    if kind not in VOXELS:
+        raise ValueError(f"{where}: voxels must be plain numbers, got {kind}")
+    if _number(where, fields, "ElementNumberOfChannels", 1) != 1:
+        raise ValueError(f"{where}: need one value a voxel, got {fields['ElementNumberOfChannels']}")
+    for name, plain in (("ElementToIntensityFunctionSlope", 1), ("ElementToIntensityFunctionOffset", 0)):
+        if _number(where, fields, name, plain) != plain:
+            raise ValueError(f"{where}: voxels with {name} {fields[name]} are not read")
+    big = any(_is_true(fields, name) for name in ("BinaryDataByteOrderMSB", "ElementByteOrderMSB"))
+    dtype = np.dtype((">" if big else "<") + VOXELS[kind])
+    packing = "zlib" if _is_true(fields, "CompressedData") else "raw"
+    if fields.get("BinaryData", "True").lower() == "false":
+        packing = "text"
+    name = fields["ElementDataFile"]
+    own = name.upper() == "LOCAL"
+    stored = Stored(path if own else beside(path, name), sizes, dtype, packing, end if own else 0)
+    before = int(_number(where, fields, "HeaderSize", 0))
+    if before == -1 and packing == "raw":
+        stored = replace(stored, start=max(stored.path.stat().st_size - stored.n_bytes, stored.start))
+    elif before < 0:
+        raise ValueError(f"{where}: HeaderSize must be -1 or more, got {before}")
+    else:
+        stored = replace(stored, start=stored.start + before)
+    grid = _grid(where, fields, sizes)
+    check_length(stored)
+    return read_stored(stored), grid
+
+
+def split_header(path: Path) -> tuple[dict[str, str], int]:
+    """The fields of a MetaImage header and the offset of the first byte behind it."""
     where = path.name
     with open(path, "rb") as stream:
         head = stream.read(LONGEST_HEADER)
@@ -39,37 +77,57 @@ def check_header(path: Path) -> None:
     missing = {"NDims", "DimSize", "ElementType", "ElementDataFile"} - set(fields)
     if missing:
         raise ValueError(f"{where}: not a MetaImage file, its header lacks {', '.join(sorted(missing))}")
+    return fields, end
+
+
+def _sizes(where: str, fields: dict[str, str]) -> tuple[int, int, int]:
     try:
-        sizes = [int(word) for word in fields["DimSize"].split()]
-        spacing = [float(w) for w in fields.get("ElementSpacing", fields.get("ElementSize", "")).split()]
-        packed = int(fields.get("CompressedDataSize", "0"))
+        n, sizes = int(fields["NDims"]), [int(word) for word in fields["DimSize"].split()]
     except ValueError as error:
-        raise ValueError(f"{where}: DimSize and ElementSpacing must be numbers") from error
-    if (
-        fields["NDims"] not in ("3", "4")
-        or len(sizes) != int(fields["NDims"])
-        or min(sizes) < 1
-        or sizes[3:] > [1]
-    ):
+        raise ValueError(f"{where}: NDims and DimSize must be whole numbers") from error
+    if n not in (3, 4) or len(sizes) != n or min(sizes) < 1 or sizes[3:] not in ([], [1]):
         raise ValueError(f"{where}: need one 3-D volume, got sizes {sizes}")
-    if int(fields.get("ElementNumberOfChannels", "1")) != 1:
-        raise ValueError(f"{where}: need one value a voxel, got {fields['ElementNumberOfChannels']}")
-    if len(spacing) < 3 or not all(np.isfinite(s) and s > 0 for s in spacing):
-        raise ValueError(f"{where}: spacing must be three positive numbers, got {spacing}")
-    kind = fields["ElementType"]
-    if kind not in BYTES:
-        raise ValueError(f"{where}: voxels must be plain numbers, got {kind}")
-    compressed = fields.get("CompressedData", "False").lower() == "true"
-    needed = packed if compressed else int(np.prod(sizes)) * BYTES[kind]
-    if fields["ElementDataFile"].upper() == "LOCAL":
-        there = path.stat().st_size - end
-    else:
-        data = path.parent / fields["ElementDataFile"]
-        if data.name != fields["ElementDataFile"] or not data.is_file():
-            raise ValueError(f"{where}: its data file {fields['ElementDataFile']!r} must lie beside it")
-        there = data.stat().st_size
-    if there < needed:
-        raise ValueError(f"{where}: cut short: the header claims {needed} bytes of data, there are {there}")
+    return sizes[0], sizes[1], sizes[2]
+
+
+def _grid(where: str, fields: dict[str, str], sizes: tuple[int, int, int]) -> Grid:
+    """The grid in LPS: a row of the matrix is the direction of an index axis."""
+    unit = fields.get("DistanceUnits", "mm")
+    if unit not in UNITS_MM:
+        raise ValueError(f"{where}: DistanceUnits must be one of {', '.join(UNITS_MM)}, got {unit!r}")
+    n = int(fields["NDims"])
+    spacing = _numbers(where, fields, ("ElementSpacing", "ElementSize"), n, None)
+    if not (np.isfinite(spacing).all() and (spacing > 0).all()):
+        raise ValueError(f"{where}: spacing must be {n} positive numbers, got {spacing.tolist()}")
+    matrix = _numbers(where, fields, ("TransformMatrix", "Rotation", "Orientation"), n * n, np.eye(n).ravel())
+    origin = _numbers(where, fields, ("Offset", "Position", "Origin"), n, np.zeros(n))
+    steps = matrix.reshape(n, n)[:3, :3].T * spacing[:3]
+    return grid_of(where, sizes, steps * UNITS_MM[unit], origin[:3] * UNITS_MM[unit])
+
+
+def _numbers(
+    where: str, fields: dict[str, str], names: tuple[str, ...], n: int, default: np.ndarray | None
+) -> np.ndarray:
+    """The n numbers of the first of these fields that is there."""
+    text = next((fields[name] for name in names if name in fields), None)
+    if text is None and default is not None:
+        return default
+    try:
+        values = np.array([float(word) for word in (text or "").split()])
+    except ValueError:
+        values = np.zeros(0)
+    if len(values) != n:
+        what = "spacing" if names[0] == "ElementSpacing" else names[0]
+        raise ValueError(f"{where}: {what} must be {n} numbers, got {text!r}")
+    return values
+
+
+def _number(where: str, fields: dict[str, str], name: str, default: float) -> float:
+    return float(_numbers(where, fields, (name,), 1, np.array([default]))[0])
+
+
+def _is_true(fields: dict[str, str], name: str) -> bool:
+    return fields.get(name, "False").lower() in ("true", "1", "t", "yes")
 
 
 def write_meta(path: Path, volume: Volume) -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from kidseg_jax.formats.grid import Grid, grid_of
-from kidseg_jax.formats.raw import Stored, check_length, first_bytes, is_packed, read_stored
+from kidseg_jax.formats.raw import Stored, check_length, first_bytes, packing_of, read_stored
 
 Form = Literal["sform", "qform", "pixdim"]
 HEADER_BYTES = 348
@@ -58,7 +58,7 @@ class Header:
 
     def stored(self, path: Path) -> Stored:
         """Where the voxels of the file lie that this is the header of."""
-        return Stored(path, self.sizes, self.dtype, is_packed(path), skipped=self.data_offset)
+        return Stored(path, self.sizes, self.dtype, packing_of(path), skipped=self.data_offset)
 
 
 def read_header(path: Path) -> Header:
@@ -69,7 +69,7 @@ def read_header(path: Path) -> Header:
     (cut, or a lie).
     """
     where = path.name
-    if is_packed(path) and not path.name.lower().endswith(".gz"):
+    if packing_of(path) == "gzip" and not path.name.lower().endswith(".gz"):
         raise ValueError(f"{where}: holds gzip data, need the ending .nii.gz")
     raw = first_bytes(path, HEADER_BYTES)
     if len(raw) < HEADER_BYTES:

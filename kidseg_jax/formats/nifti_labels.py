@@ -3,14 +3,14 @@ moving it.
 """
 
 import math
-from io import BufferedIOBase
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from kidseg_jax.formats import nifti
 from kidseg_jax.formats.grid import Grid
-from kidseg_jax.formats.raw import BROKEN, is_packed, unpacked
+from kidseg_jax.formats.raw import BROKEN, packing_of, skip, unpacked
 
 BLOCK_BYTES = 1 << 18  # fits a core's own cache
 
@@ -26,15 +26,15 @@ def read_nifti_labels(path: Path, form: nifti.Form | None = None) -> tuple[np.nd
         grid = nifti.grid_of_header(path.name, header, form)
         if header.scaled:
             return None
-        with unpacked(path, is_packed(path)) as stream:
-            stream.read(header.data_offset)
+        with unpacked(path, packing_of(path)) as stream:
+            skip(stream, header.data_offset)
             labels = _labels_of(stream, header.dtype, math.prod(header.sizes))
     except (ValueError, *BROKEN):
         return None
     return None if labels is None else (labels.reshape(header.sizes[::-1]), grid)
 
 
-def _labels_of(stream: BufferedIOBase, dtype: np.dtype, n: int) -> np.ndarray | None:
+def _labels_of(stream: BinaryIO, dtype: np.dtype, n: int) -> np.ndarray | None:
     """The next n voxels as uint8 (n,), the stream read to its end; None where they are no whole labels."""
     labels = np.zeros(n, np.uint8)
     block = np.empty(BLOCK_BYTES, np.uint8)
@@ -54,9 +54,9 @@ def _labels_of(stream: BufferedIOBase, dtype: np.dtype, n: int) -> np.ndarray | 
     return labels if at == n else None
 
 
-def _fill(stream: BufferedIOBase, block: memoryview) -> int:
+def _fill(stream: BinaryIO, block: memoryview) -> int:
     """Read until the block is full or the stream ends; how many bytes were read."""
     filled = 0
-    while filled < len(block) and (got := stream.readinto(block[filled:])):
+    while filled < len(block) and (got := stream.readinto(block[filled:])):  # pyright: ignore
         filled += got
     return filled

@@ -1,7 +1,8 @@
-"""NRRD headers as text, and files whose voxels lie in them, raw or in gzip: read and written without ITK."""
+"""NRRD headers as text, and the voxels behind them or beside them: read and written without ITK."""
 
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from kidseg_jax.atomic import written_whole
 from kidseg_jax.formats.grid import Grid, grid_of
-from kidseg_jax.formats.raw import Stored, check_length, read_stored
+from kidseg_jax.formats.raw import Packing, Stored, beside, check_length, read_stored
 from kidseg_jax.imaging.volume import Geometry, Volume
 
 SPACES = {
@@ -36,6 +37,18 @@ VOXELS = {
     "double": "f8",
 }
 NAMES = {"uint8": "unsigned char", "int16": "short", "float32": "float", "uint16": "unsigned short"}
+PACKINGS: dict[str, Packing] = {
+    "raw": "raw",
+    **dict.fromkeys(("gzip", "gz"), "gzip"),
+    **dict.fromkeys(("bzip2", "bz2"), "bzip2"),
+    **dict.fromkeys(("ascii", "text", "txt"), "text"),
+}
+UNITS_MM = {
+    **dict.fromkeys(("mm", "millimeter", "millimetre", "millimeters", "millimetres"), 1.0),
+    **dict.fromkeys(("um", "\u00b5m", "\u03bcm", "micron", "microns", "micrometer", "micrometre"), 1e-3),
+    **dict.fromkeys(("cm", "centimeter", "centimetre"), 10.0),
+    **dict.fromkeys(("m", "meter", "metre", "meters", "metres"), 1000.0),
+}
 LONGEST_HEADER = 1 << 20
 
 
@@ -117,60 +130,106 @@ def vectors_of(where: str, text: str) -> np.ndarray:
     return vectors
 
 
-def read_nrrd(path: Path) -> tuple[np.ndarray, Grid] | None:
-    """Voxels (z, y, x) and the grid of a file with one scalar volume, without ITK.
+def read_nrrd(path: Path) -> tuple[np.ndarray, Grid]:
+    """Voxels (z, y, x) and the grid of a file with one scalar volume, in itself or in a file beside it.
 
-    None where the voxels are not in the file itself, raw or in gzip. Raises ValueError for what cannot be
-    read without guessing, a cut or broken gzip stream, and anything behind the voxels.
+    Raises ValueError for what cannot be read without guessing, a cut or broken stream, and anything behind
+    the voxels of a file that holds its own.
     """
     fields, start = split_header(path)
     require_one_volume(path.name, fields)
-    if not _in_file(fields):
-        return None
     grid = grid_of_fields(path.name, fields)
     return read_voxels(path, fields, start), grid
-
-
-def _in_file(fields: dict[str, str]) -> bool:
-    elsewhere = {"data file", "datafile", "line skip", "lineskip", "byte skip", "byteskip"}
-    return fields.get("encoding", "").lower() in ("raw", "gzip", "gz") and not elsewhere & set(fields)
 
 
 def read_voxels(path: Path, fields: dict[str, str], start: int) -> np.ndarray:
     """The voxels of a file, slowest axis first; fields and start as `split_header` gives them.
 
-    Raises ValueError as `read_nrrd` does, and where the voxels are not in the file itself.
+    Raises ValueError as `read_nrrd` does, and for an encoding other than raw, gzip, bzip2 and text.
     """
     where = path.name
     kind, endian = fields.get("type", ""), fields.get("endian", "").lower()
     if kind not in VOXELS:
         raise ValueError(f"{where}: voxels must be plain numbers, got type {kind!r}")
-    if not _in_file(fields):
+    packing = PACKINGS.get(fields.get("encoding", "").lower())
+    if packing is None:
         raise ValueError(
-            f"{where}: need data in the file itself, raw or gzip, got encoding {fields.get('encoding')!r}"
+            f"{where}: encoding must be one of {', '.join(PACKINGS)}, got {fields.get('encoding')!r}"
         )
-    if endian not in ("little", "big") and VOXELS[kind][1] != "1":
+    if endian not in ("little", "big") and VOXELS[kind][1] != "1" and packing != "text":
         raise ValueError(f"{where}: endian must be little or big, got {endian!r}")
     dtype = np.dtype((">" if endian == "big" else "<") + VOXELS[kind])
-    packed = fields["encoding"].lower() != "raw"
-    stored = Stored(path, sizes_of(where, fields), dtype, packed, start)
+    name = fields.get("data file", fields.get("datafile"))
+    data = path if name is None else beside(path, name)
+    stored = Stored(data, sizes_of(where, fields), dtype, packing, start if name is None else 0)
+    stored = _after_skips(where, fields, stored)
     check_length(stored)
-    return read_stored(stored, alone=True)
+    return read_stored(stored, alone=name is None and stored.skipped == 0)
+
+
+def _after_skips(where: str, fields: dict[str, str], stored: Stored) -> Stored:
+    """The same voxels behind the lines and bytes to skip; -1 bytes: at the end of the file."""
+    texts = [fields.get(f"{unit} skip", fields.get(f"{unit}skip", "0")) for unit in ("line", "byte")]
+    try:
+        n_lines, n_bytes = map(int, texts)
+        if n_lines < 0 or n_bytes < -1 or (n_bytes == -1 and stored.packing != "raw"):
+            raise ValueError
+    except ValueError:
+        raise ValueError(f"{where}: line skip and byte skip must be whole numbers, got {texts}") from None
+    if n_lines:
+        with open(stored.path, "rb") as stream:
+            stream.seek(stored.start)
+            for _ in range(min(n_lines, LONGEST_HEADER)):
+                stream.readline(LONGEST_HEADER)
+            stored = replace(stored, start=stream.tell())
+    if n_bytes == -1:
+        return replace(stored, start=max(stored.path.stat().st_size - stored.n_bytes, stored.start))
+    return replace(stored, skipped=n_bytes)
 
 
 def grid_of_fields(where: str, fields: dict[str, str]) -> Grid:
-    """The grid of the last three axes, in LPS."""
+    """The grid of the three axes of space, in LPS mm."""
     space = fields.get("space", "").lower()
     if space not in SPACES or "space directions" not in fields:
         raise ValueError(
             f"{where}: need a space such as left-posterior-superior and directions, got {space!r}"
         )
-    signs = np.array(SPACES[space])
-    steps = vectors_of(where, fields["space directions"])
+    signs, unit_mm = np.array(SPACES[space]), _units_mm(where, fields)
+    steps = vectors_of(where, fields["space directions"]) * unit_mm
     if len(steps) != 3:
         raise ValueError(f"{where}: need three space directions, got {len(steps)}")
-    origin = vectors_of(where, fields.get("space origin", "(0,0,0)"))[0]
-    return grid_of(where, sizes_of(where, fields)[-3:], (steps * signs).T, origin * signs)
+    origin = vectors_of(where, fields.get("space origin", "(0,0,0)"))[0] * unit_mm
+    lists = list_axes(where, fields)
+    sizes = tuple(n for axis, n in enumerate(sizes_of(where, fields)) if axis not in lists)
+    grid = grid_of(where, sizes, (steps * signs).T, origin * signs)
+    if (unit_mm == 1).all():
+        return grid
+    return Grid(grid.geometry, (f"lengths are stored in {fields['space units']}: converted", *grid.notes))
+
+
+def list_axes(where: str, fields: dict[str, str]) -> tuple[int, ...]:
+    """The axes, fastest first, that lie in no direction of space: layers of a segmentation.
+
+    Raises ValueError unless `space directions` has one entry an axis, `none` for just those that kinds, where
+    it is stored, calls no domain.
+    """
+    n = len(sizes_of(where, fields))
+    words = fields.get("space directions", "").replace(", ", ",").split()
+    kinds = fields.get("kinds", "").split() or ["list" if word == "none" else "domain" for word in words]
+    lists = tuple(axis for axis, word in enumerate(words) if word == "none")
+    flat = tuple(axis for axis, kind in enumerate(kinds) if kind not in ("domain", "space", "???", "none"))
+    if len(words) != n or len(kinds) != n or (flat and flat != lists):
+        raise ValueError(f"{where}: space directions {words} and kinds {kinds} must fit {n} axes")
+    return lists
+
+
+def _units_mm(where: str, fields: dict[str, str]) -> np.ndarray:
+    """Millimetres in a unit of each axis of space, (3,); ValueError for units that are no lengths."""
+    words = fields.get("space units", '"mm" "mm" "mm"').replace('"', " ").split()
+    units = [UNITS_MM.get(word.lower() if len(word) > 2 else word) for word in words]
+    if len(units) != 3 or None in units:
+        raise ValueError(f"{where}: space units must be three lengths such as mm, got {' '.join(words)!r}")
+    return np.array(units, float)
 
 
 def geometry_fields(geometry: Geometry) -> list[str]:

@@ -1,34 +1,100 @@
-"""Voxels behind a header, plain or in gzip: all of them, as they were written, in one array."""
+"""Voxels behind a header, plain or packed: all of them, as they were written, in one array, within bounds.
 
+Whatever reads a file asks here before memory is taken: `require_room` knows how many bytes of voxels a file
+may become, `beside` which other file its header may name, `untrusted` narrows both for files of strangers.
+"""
+
+import bz2
 import gzip
+import io
 import math
+import os
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from io import BufferedIOBase
 from pathlib import Path
+from typing import BinaryIO, Literal
 
 import numpy as np
 
+Packing = Literal["raw", "gzip", "zlib", "bzip2", "text"]
 MOST_GZIP_RATIO = 1032  # deflate cannot shrink more than this
 BLOCK_BYTES = 1 << 20
 BROKEN = (EOFError, zlib.error, gzip.BadGzipFile)
+GIB = 1 << 30
+DEFAULT_GIB = 4.0
+ROOM = "KIDSEG_MAX_GIB"  # environment: GiB of voxels that a file may become
+_untrusted: ContextVar[int | None] = ContextVar("untrusted", default=None)
+
+
+@contextmanager
+def untrusted(most_bytes: int) -> Iterator[None]:
+    """Within it a file may become `most_bytes` of voxels and no header may name another file."""
+    token = _untrusted.set(most_bytes)
+    try:
+        yield
+    finally:
+        _untrusted.reset(token)
+
+
+def room_bytes() -> int:
+    """Bytes of voxels that one file may become: KIDSEG_MAX_GIB, 4 GiB without it, less where untrusted."""
+    text = os.environ.get(ROOM, "")
+    try:
+        wanted = float(text or DEFAULT_GIB) * GIB
+        if not 0 < wanted < math.inf:
+            raise ValueError
+    except ValueError:
+        raise ValueError(f"{ROOM}: need a positive number of GiB, got {text!r}") from None
+    narrow = _untrusted.get()
+    return int(wanted if narrow is None else min(wanted, narrow))
+
+
+def require_room(where: str, n_bytes: int) -> None:
+    """Raises ValueError where a file would become more bytes of voxels than `room_bytes`."""
+    if n_bytes > (most := room_bytes()):
+        raise ValueError(
+            f"{where}: would take {n_bytes / GIB:.3g} GiB of voxels, "
+            f"at most {most / GIB:.3g} GiB are read ({ROOM})"
+        )
+
+
+def require_plain(path: Path) -> None:
+    """FileNotFoundError for no file, ValueError for what is none: a pipe or device may never end."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file or folder")
+    if not path.is_file():
+        raise ValueError(f"{path.name}: need a plain file")
+
+
+def beside(header: Path, name: str) -> Path:
+    """The data file that a header names: a plain file in the header's own folder, nothing else."""
+    data = header.parent / name
+    if _untrusted.get() is not None:
+        raise ValueError(f"{header.name}: need data in the file itself, its header names another file")
+    if Path(name).name != name or data.is_symlink() or not data.is_file():
+        raise ValueError(
+            f"{header.name}: its data file must lie beside it as a plain file, got {name[:80]!r}"
+        )
+    return data
 
 
 @dataclass(frozen=True)
 class Stored:
     """Where a header says that the voxels of a file lie.
 
-    sizes: fastest axis first. start: the first byte in the file of them, or of the gzip members that hold
+    sizes: fastest axis first. start: the first byte in the file of them, or of the packed stream that holds
     them. skipped: bytes before the first voxel from there on, unpacked.
     """
 
     path: Path
     sizes: tuple[int, ...]
     dtype: np.dtype
-    packed: bool
+    packing: Packing = "raw"
     start: int = 0
     skipped: int = 0
 
@@ -37,44 +103,79 @@ class Stored:
         return math.prod(self.sizes) * self.dtype.itemsize
 
 
-def is_packed(path: Path, start: int = 0) -> bool:
-    """Whether a gzip member starts there, whatever the file's name says."""
+def packing_of(path: Path, start: int = 0) -> Packing:
+    """gzip where a gzip member starts there, whatever the file's name says, else raw."""
     with open(path, "rb") as stream:
         stream.seek(start)
-        return stream.read(2) == b"\x1f\x8b"
+        return "gzip" if stream.read(2) == b"\x1f\x8b" else "raw"
+
+
+class _Inflated(io.RawIOBase):
+    """The bytes of one zlib stream, checksum and all; EOFError where it is cut."""
+
+    def __init__(self, packed: BinaryIO):
+        self.packed, self.inflater = packed, zlib.decompressobj()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, room: memoryview) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
+        while not self.inflater.eof:
+            block = self.inflater.unconsumed_tail or self.packed.read(BLOCK_BYTES)
+            if got := self.inflater.decompress(block, len(room)):
+                room[: len(got)] = got
+                return len(got)
+            if not block and not self.inflater.eof:
+                raise EOFError("the stream ends before its end-of-stream marker")
+        return 0
 
 
 @contextmanager
-def unpacked(path: Path, packed: bool, start: int = 0) -> Iterator[BufferedIOBase]:
-    """A stream of a file's bytes from `start` on, through all members of gzip where it is packed."""
+def unpacked(path: Path, packing: Packing, start: int = 0) -> Iterator[BinaryIO]:
+    """A stream of a file's bytes from `start` on, unpacked, through all members of gzip."""
     with open(path, "rb") as stream:
         stream.seek(start)
-        if packed:
+        if packing == "gzip":
             with gzip.open(stream, "rb") as members:
-                yield members
+                yield members  # pyright: ignore[reportReturnType]
+        elif packing == "bzip2":
+            with bz2.open(stream, "rb") as blocks:
+                yield blocks  # pyright: ignore[reportReturnType]
+        elif packing == "zlib":
+            yield io.BufferedReader(_Inflated(stream), BLOCK_BYTES)  # pyright: ignore[reportReturnType]
         else:
             yield stream
+
+
+def skip(stream: BinaryIO, n: int) -> None:
+    """Read past n bytes, a block at a time."""
+    while n > 0 and (block := stream.read(min(n, BLOCK_BYTES))):
+        n -= len(block)
 
 
 def first_bytes(path: Path, n: int) -> bytes:
     """The first n bytes of a file, unpacked; ValueError where the gzip stream breaks before them."""
     try:
-        with unpacked(path, is_packed(path)) as stream:
+        with unpacked(path, packing_of(path)) as stream:
             return stream.read(n)
     except BROKEN as error:
         raise ValueError(f"{path.name}: the gzip stream is broken: {error}") from error
 
 
 def check_length(stored: Stored) -> None:
-    """Raises ValueError unless the file can hold all of its voxels; looks at the gzip trailer only."""
+    """Raises ValueError unless the file can hold all of its voxels and there is room for them.
+
+    Looks at the sizes and a gzip trailer only, before memory is taken.
+    """
     where, needed = stored.path.name, stored.skipped + stored.n_bytes
     size = stored.path.stat().st_size - stored.start
-    if not stored.packed:
-        if size < needed:
-            raise ValueError(f"{where}: cut short: the header claims {needed} bytes, the file has {size}")
-        return
-    if needed > size * MOST_GZIP_RATIO:
+    if stored.packing == "raw" and size < needed:
+        raise ValueError(f"{where}: cut short: the header claims {needed} bytes, the file has {size}")
+    if stored.packing in ("gzip", "zlib") and needed > size * MOST_GZIP_RATIO:
         raise ValueError(f"{where}: the header claims {needed} bytes, which {size} packed bytes cannot hold")
+    require_room(where, needed)
+    if stored.packing != "gzip":
+        return
     with open(stored.path, "rb") as stream:
         stream.seek(-4, 2)
         length = struct.unpack("<I", stream.read(4))[0]
@@ -89,18 +190,22 @@ def check_length(stored: Stored) -> None:
 def read_stored(stored: Stored, alone: bool = False) -> np.ndarray:
     """The voxels of a file whose length was checked, slowest axis first, in the machine's byte order.
 
-    The stream is read to its end, so its checksum counts. Raises ValueError where it is cut or broken, or,
-    with alone, where anything lies behind the voxels.
+    A packed stream is read to its end, so its checksum counts. Raises ValueError where it is cut or broken,
+    or, with alone, where anything lies behind the voxels.
     """
+    if stored.packing == "text":
+        return _read_text(stored)
     voxels = np.empty(stored.sizes[::-1], stored.dtype)
     room = voxels.reshape(-1).view(np.uint8).data
     with _voxel_stream(stored) as stream:
         total = 0
-        while total < len(room) and (got := stream.readinto(room[total : total + BLOCK_BYTES])):
+        while total < len(room) and (got := stream.readinto(room[total : total + BLOCK_BYTES])):  # pyright: ignore
             total += got
         _require_all(stored, total)
-        while stream.read(BLOCK_BYTES):
-            if alone:
+        behind = 0
+        while (alone or stored.packing != "raw") and (block := stream.read(BLOCK_BYTES)):
+            behind += len(block)
+            if alone or behind > stored.n_bytes + BLOCK_BYTES:
                 raise ValueError(
                     f"{stored.path.name}: the header claims {stored.n_bytes} bytes of voxels, there are more"
                 )
@@ -109,16 +214,34 @@ def read_stored(stored: Stored, alone: bool = False) -> np.ndarray:
     return voxels
 
 
+def _read_text(stored: Stored) -> np.ndarray:
+    """Voxels written as numbers with white space between."""
+    where, n = stored.path.name, math.prod(stored.sizes)
+    require_room(where, stored.path.stat().st_size)
+    with unpacked(stored.path, "raw", stored.start) as stream, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            numbers = np.fromstring(stream.read().decode("ascii"), np.float64, sep=" ")
+            voxels = numbers.astype(stored.dtype.newbyteorder("="))
+        except (ValueError, DeprecationWarning, RuntimeWarning) as error:
+            raise ValueError(f"{where}: its voxels must be numbers in text: {error}") from error
+    if len(voxels) != n or not np.array_equal(voxels, numbers, equal_nan=True):
+        raise ValueError(f"{where}: the header claims {n} voxels in text of its type, got {len(numbers)}")
+    return voxels.reshape(stored.sizes[::-1])
+
+
 @contextmanager
-def _voxel_stream(stored: Stored) -> Iterator[BufferedIOBase]:
-    """The stream from the first voxel on; a break anywhere in it is said with what was claimed."""
+def _voxel_stream(stored: Stored) -> Iterator[BinaryIO]:
+    """The stream from the first voxel on; an error in it names what the header claims."""
     try:
-        with unpacked(stored.path, stored.packed, stored.start) as stream:
-            stream.read(stored.skipped)
+        with unpacked(stored.path, stored.packing, stored.start) as stream:
+            skip(stream, stored.skipped)
             yield stream
-    except BROKEN as error:
+    except (*BROKEN, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise ValueError(
-            f"{stored.path.name}: the gzip stream is cut or broken, "
+            f"{stored.path.name}: the {stored.packing} stream is cut or broken, "
             f"need {stored.n_bytes} bytes of voxels: {error}"
         ) from error
 

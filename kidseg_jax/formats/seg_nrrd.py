@@ -1,5 +1,6 @@
 """3D Slicer segmentations (.seg.nrrd): label maps with names, colours and codes."""
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -85,13 +86,16 @@ def read_segmentation(path: Path) -> tuple[np.ndarray, Grid, tuple[Segment, ...]
     sizes = nrrd.sizes_of(where, fields)
     if len(sizes) not in (3, 4):
         raise ValueError(f"{where}: need 3 axes, or a list axis and 3, got sizes {sizes}")
-    if int(np.prod(sizes[-3:])) == 1:
+    lists = nrrd.list_axes(where, fields)
+    if len(lists) != len(sizes) - 3:
+        raise ValueError(f"{where}: need one list axis beside three of space, got {fields.get('kinds')!r}")
+    if math.prod(n for axis, n in enumerate(sizes) if axis not in lists) == 1:
         raise ValueError(f"{where}: holds no data (a single-voxel segmentation)")
     if fields.get("type") in ("float", "double"):
         raise ValueError(f"{where}: label values must be whole numbers, got type {fields['type']!r}")
     grid = nrrd.grid_of_fields(where, fields)
     stored = nrrd.read_voxels(path, fields, start)
-    layers = stored.reshape(1, *stored.shape) if stored.ndim == 3 else np.moveaxis(stored, -1, 0)
+    layers = np.moveaxis(stored, -1 - lists[0], 0) if lists else stored[None]
     found = _segments(where, fields)
     if not found or len(layers) == 1:
         if layers.min() < 0 or layers.max() > 255:

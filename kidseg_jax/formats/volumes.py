@@ -1,6 +1,5 @@
 """Files to volumes and back: the border between (z, y, x) arrays and everybody else's formats."""
 
-import io
 import logging
 import zipfile
 import zlib
@@ -12,6 +11,7 @@ import numpy as np
 from kidseg_jax.atomic import written_whole
 from kidseg_jax.formats import metaimage, nifti, nifti_labels, nifti_write, nrrd, seg_nrrd
 from kidseg_jax.formats.grid import Grid, grid_of
+from kidseg_jax.formats.raw import require_plain, require_room
 from kidseg_jax.imaging.volume import Volume
 
 ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd", ".npz")
@@ -40,19 +40,18 @@ def read_with_notes(
 
     uint8 and int16 voxels stay (one array, no second copy), other whole numbers become int16, and
     floating point becomes float32, scaled as the file says. series: which of several DICOM series; form:
-    which of two contradicting NIfTI orientations. ITK is needed for MetaImage and for NRRD files that keep
-    their voxels elsewhere or in an encoding other than raw and gzip. Raises ValueError, in one line,
-    for what cannot be read without guessing: other endings, broken or cut files, more than one volume, no or
-    impossible geometry, nan voxels, whole numbers outside int16. FileNotFoundError: no such path.
+    which of two contradicting NIfTI orientations. ITK is needed for DICOM alone. A header may name a plain
+    file in its own folder and no other. Raises ValueError, in one line, for what cannot be read without
+    guessing: other endings, broken or cut files, more than one volume, no or impossible geometry, nan voxels,
+    whole numbers outside int16, more voxels than `raw.room_bytes`. FileNotFoundError: no such path.
     """
     path = Path(path)
     if path.is_dir():
         from kidseg_jax.formats.dicom import read_series
 
         array, grid = read_series(path, series)
-    elif not path.exists():
-        raise FileNotFoundError(f"{path}: no such file or folder")
     else:
+        require_plain(path)
         array, grid = _read_file(path, form)
     return Reading(Volume(_plain(path.name, array), grid.geometry), grid.notes)
 
@@ -167,11 +166,7 @@ def _read_file(path: Path, form: nifti.Form | None) -> tuple[np.ndarray, Grid]:
         header = nifti.read_header(path)
         grid = nifti.grid_of_header(path.name, header, form)
         return nifti.read_voxels(path, header), grid
-    if ending in (".nrrd", ".nhdr") and (found := nrrd.read_nrrd(path)) is not None:
-        return found
-    from kidseg_jax.formats import itk
-
-    return itk.read_meta(path) if ending in (".mha", ".mhd") else itk.read_nrrd(path)
+    return metaimage.read_meta(path) if ending in (".mha", ".mhd") else nrrd.read_nrrd(path)
 
 
 def _plain(where: str, array: np.ndarray) -> np.ndarray:
@@ -198,8 +193,9 @@ def _read_npz(path: Path) -> tuple[np.ndarray, Grid]:
             missing = {f"{name}.npy" for name in names} - set(archive.namelist())
             if missing:
                 raise ValueError(f"it lacks {', '.join(sorted(name[:-4] for name in missing))}")
-            held = [np.lib.format.read_array(io.BytesIO(archive.read(f"{name}.npy"))) for name in names]
-    except (ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+            require_room(path.name, sum(archive.getinfo(f"{name}.npy").file_size for name in names))
+            held = [_member(archive, f"{name}.npy") for name in names]
+    except (ValueError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"{path.name}: not a whole .npz file of a volume: {error}") from error
     array, spacing, origin, direction = held
     if any(one.dtype.kind not in "biuf" for one in held):
@@ -207,6 +203,15 @@ def _read_npz(path: Path) -> tuple[np.ndarray, Grid]:
     if array.ndim != 3 or spacing.shape != (3,) or origin.shape != (3,) or direction.shape != (3, 3):
         raise ValueError(f"{path.name}: need array (z, y, x), three spacings, three origins, a 3x3 direction")
     return array, grid_of(path.name, array.shape[::-1], direction * spacing[::-1], origin)
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    """One array of an archive, which is read to its end, so its checksum counts."""
+    with archive.open(name) as stream:
+        array = np.lib.format.read_array(stream)  # never a pickle: allow_pickle is off
+        if stream.read(1):
+            raise ValueError(f"{name} holds more than its array")
+    return array
 
 
 def _write_npz(path: Path, volume: Volume) -> None:

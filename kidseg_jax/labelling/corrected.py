@@ -10,7 +10,7 @@ import numpy as np
 
 from kidseg_jax.atomic import sync_folder
 from kidseg_jax.cohort.label_maps import renamed
-from kidseg_jax.formats.raw import BLOCK_BYTES, BROKEN, is_packed, unpacked
+from kidseg_jax.formats.raw import BLOCK_BYTES, BROKEN, packing_of, unpacked
 from kidseg_jax.imaging.structures import STRUCTURES
 from kidseg_jax.imaging.volume import Geometry, Volume, on_grid
 
@@ -150,7 +150,7 @@ def _unpacks_beyond(path: Path, start: int, most_bytes: int) -> bool:
     """Whether the data at `start` unpack to more than most_bytes; broken ones are left to their reader."""
     total = 0
     try:
-        with unpacked(path, is_packed(path, start), start) as stream:
+        with unpacked(path, packing_of(path, start), start) as stream:
             while total <= most_bytes and (block := stream.read(BLOCK_BYTES)):
                 total += len(block)
     except BROKEN:
