@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+UMASK = os.umask(0o077)
+os.umask(UMASK)
+
 
 @contextmanager
 def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -18,6 +21,7 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield temporary
         with open(temporary, "rb+") as stream:
+            os.fchmod(stream.fileno(), 0o666 & ~UMASK)  # libraries write some for their user alone
             os.fsync(stream.fileno())
         os.replace(temporary, target)
         sync_folder(target.parent)

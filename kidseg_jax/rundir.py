@@ -119,8 +119,18 @@ class StageDirectory:
 def asked_for(config: Config, n_stages: int, data: Path | None, **how: Any) -> dict[str, Any]:
     """What is asked of a run, as run.json keeps it."""
     return json.loads(
-        json.dumps({"n": n_stages, "data": data and str(data), **how, "config": asdict(config)})
+        json.dumps({"n": n_stages, "data": data and path_text(data), **how, "config": asdict(config)})
     )
+
+
+def path_text(path: Path) -> str:
+    """A path as text that means the same bytes whatever the locale; `path_of` is its inverse."""
+    return os.fsencode(path).decode("utf-8", "surrogateescape")
+
+
+def path_of(text: str) -> Path:
+    """The path whose bytes `path_text` wrote."""
+    return Path(os.fsdecode(text.encode("utf-8", "surrogateescape")))
 
 
 @contextmanager

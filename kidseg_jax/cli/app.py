@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from kidseg_jax.cli.output import printable_output
+
 A = TypeVar("A")
 INTERRUPTED, CLOSED = 130, 141  # what a shell gives after Ctrl-C, and for a writer whose pipe was closed
 BOX = re.compile(r"\x1b\[[0-9;]*m|[\u2500-\u257f]+")  # colours and lines of a box
@@ -31,14 +33,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns its exit code (0 done, 1 done with failures, 2 refused)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
-        print("usage: python -m kidseg_jax VERB [options]\n")
-        print("\n".join(f"  {verb:10}{meaning}" for verb, meaning in VERBS.items()))
-        print("\npython -m kidseg_jax VERB --help says more.")
+        with printable_output():
+            print("usage: python -m kidseg_jax VERB [options]\n")
+            print("\n".join(f"  {verb:10}{meaning}" for verb, meaning in VERBS.items()))
+            print("\npython -m kidseg_jax VERB --help says more.")
         return 0
     verb, *rest = arguments
     if verb not in VERBS:
-        print(f"kidseg_jax: unknown verb {verb!r}, need one of {', '.join(VERBS)}", file=sys.stderr)
-        return 2
+        return refused(ValueError(f"unknown verb {verb!r}, need one of {', '.join(VERBS)}"))
     module = importlib.import_module(f"kidseg_jax.cli.{verb}")
     if verb == "stage":  # its defaults depend on the preset that is asked for
         return module.main(rest)
@@ -54,7 +56,17 @@ def run_verb(
     Ctrl-C ends it with one line and INTERRUPTED.
     """
     try:
-        code = run(parse(arguments, argv, prog, default))
+        given = parse(arguments, argv, prog, default)
+    except ValueError as error:
+        return refused(error)
+    with printable_output():
+        return _ended(run, given)
+
+
+def _ended(run: Callable[[A], int], given: A) -> int:
+    """The exit code of a verb, however it ends."""
+    try:
+        code = run(given)
         sys.stdout.flush()
         return code
     except BrokenPipeError:
@@ -64,8 +76,14 @@ def run_verb(
         print("kidseg_jax: interrupted; what was finished is kept", file=sys.stderr)
         return INTERRUPTED
     except (ValueError, OSError, MemoryError) as error:
+        return refused(error)
+
+
+def refused(error: Exception) -> int:
+    """The exit code of what cannot be done, once it is said in one line."""
+    with printable_output():
         print(f"kidseg_jax: {' '.join(str(error).split()) or 'out of memory'}", file=sys.stderr)
-        return 2
+    return 2
 
 
 def parse(arguments: type[A], argv: Sequence[str], prog: str, default: A | None = None) -> A:

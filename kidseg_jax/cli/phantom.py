@@ -95,7 +95,7 @@ def _write_all(arguments: Arguments, todo: list[int]) -> list[list[float]]:
     from rich.console import Console
     from rich.progress import track
 
-    console = Console(stderr=True)
+    console = Console(file=getattr(sys.stderr, "bare", sys.stderr))  # its bar does move the cursor
     with ThreadPoolExecutor(arguments.threads) as pool:
         jobs = [pool.submit(_write_case, arguments, index) for index in todo]
         try:

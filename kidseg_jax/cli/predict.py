@@ -1,7 +1,6 @@
 """`python -m kidseg_jax predict INPUT --model RUN`: label maps for CTs, on their own grids."""
 
 import csv
-import io
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import tyro
 
 from kidseg_jax.atomic import write_text
+from kidseg_jax.csv_text import csv_text
 from kidseg_jax.imaging.volume import Volume
 from kidseg_jax.network.origin import caution
 
@@ -182,9 +182,7 @@ def _rows(
 
 
 def _table(rows: list[tuple[str, ...]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
-    return text.getvalue()
+    return csv_text([COLUMNS, *rows])
 
 
 def _gather(folder: Path, jobs: list[Job]) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from kidseg_jax.cli.app import run_verb
+from kidseg_jax.cli.app import refused, run_verb
 from kidseg_jax.config import PRESETS, Config
 
 
@@ -81,8 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             default = replace(default, **settings_of(Path(resumed)))
     except (ValueError, OSError) as error:
-        print(f"kidseg_jax: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return refused(error)
     return run_verb(Arguments, run, given, prog="python -m kidseg_jax.stage", default=default)
 
 

@@ -1,8 +1,6 @@
 """Two folders of label maps, case by case: who belongs to whom, what each pair measures, and the means."""
 
-import csv
-import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -12,6 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from kidseg_jax.cohort.label_maps import label_map, read_structures
+from kidseg_jax.csv_text import csv_text
 from kidseg_jax.evaluation.kits import measure_kits
 from kidseg_jax.evaluation.metrics import crop_together, measure, measure_kidney
 from kidseg_jax.evaluation.statistics import summarise
@@ -142,17 +141,10 @@ def summary_grid(evaluation: Evaluation) -> Table:
 
 def records_csv(evaluation: Evaluation) -> str:
     """One line per case and structure; for "kits" the challenge's own evaluation.csv, average last."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
     if evaluation.scheme == "kits":
-        _write_kits(writer, evaluation)
-    else:
-        writer.writerow((*_FIRST, *evaluation.measures))
-        for record in evaluation.records:
-            writer.writerow(
-                ["" if record[key] is None else record[key] for key in (*_FIRST, *evaluation.measures)]
-            )
-    return out.getvalue()
+        return csv_text(_kits_rows(evaluation))
+    columns = (*_FIRST, *evaluation.measures)
+    return csv_text([columns, *([record[key] for key in columns] for record in evaluation.records)])
 
 
 def _kidseg(truth: Volume, predicted: Volume) -> list[Record]:
@@ -191,7 +183,7 @@ def _named(record: Record, key: str) -> Record:
     return {"name": record[key], **{name: value for name, value in record.items() if name != key}}
 
 
-def _write_kits(writer: Any, evaluation: Evaluation) -> None:
+def _kits_rows(evaluation: Evaluation) -> Iterator[list[str]]:
     regions = ("kidney_and_mass", "mass", "tumor")
     cases = list(dict.fromkeys(record["case"] for record in evaluation.records))
     found = {(record["case"], record["name"]): record for record in evaluation.records}
@@ -200,9 +192,9 @@ def _write_kits(writer: Any, evaluation: Evaluation) -> None:
         for case in cases
     ]
     header = [f"{kind}_{name}" for kind in ("Dice", "SD") for name in ("kidney", "masses", "tumor")]
-    writer.writerow(["caseID", *header])
+    yield ["caseID", *header]
     for case, row in zip([*cases, "average"], [*rows, np.mean(rows, axis=0)], strict=True):
-        writer.writerow([case, *(f"{value:.8f}" for value in row)])
+        yield [case, *(f"{value:.8f}" for value in row)]
 
 
 def _column(evaluation: Evaluation, name: str, key: str) -> list[float | None]:

@@ -1,6 +1,5 @@
 """A table once, then on the terminal, as Markdown, as CSV or as HTML."""
 
-import csv
 import html
 import io
 from collections.abc import Iterable, Sequence
@@ -10,6 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from kidseg_jax.csv_text import csv_text
 from kidseg_jax.evaluation.statistics import Summary
 
 
@@ -107,15 +107,13 @@ def to_markdown(tables: Iterable[Table]) -> str:
 
 def to_csv(tables: Iterable[Table]) -> str:
     """One line per cell: table, row, column, source, n, value, sd, unit, text."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(("table", "row", "column", "source", "n", "value", "sd", "unit", "text"))
+    rows: list[tuple] = [("table", "row", "column", "source", "n", "value", "sd", "unit", "text")]
     for table in tables:
         for row in table.rows:
             for column, cell in zip(table.columns, row.cells, strict=True):
-                numbers = ("" if number is None else number for number in (cell.n, cell.value, cell.sd))
-                writer.writerow((table.key, row.name, column, row.source, *numbers, row.unit, cell.text))
-    return out.getvalue()
+                numbers = (cell.n, cell.value, cell.sd)
+                rows.append((table.key, row.name, column, row.source, *numbers, row.unit, cell.text))
+    return csv_text(rows)
 
 
 def to_html(table: Table) -> str:

@@ -60,6 +60,8 @@ def about(path: str | os.PathLike[str]) -> dict[str, Any]:
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint")
+    if not os.access(path, os.R_OK):
+        raise PermissionError(f"{path}: this user may not read it")
     try:
         with safe_open(path, framework="numpy") as stream:
             metadata = json.loads((stream.metadata() or {}).get(HEADER, "{}"))

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from kidseg_jax.staging.learning import Role
 
 T = TypeVar("T")
 STEPS_A_CHECKPOINT = 100
+LOG_S = 60.0
 
 
 class Reporter:
@@ -32,8 +34,10 @@ class Reporter:
     def __init__(self) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-        console = Console(file=sys.stderr)
+        console = Console(file=getattr(sys.stderr, "bare", sys.stderr))  # its bars do move the cursor
         self.says_lines = os.environ.get("KIDSEG_PROGRESS") == "lines"
+        self.on_terminal = console.is_terminal
+        self.said_at = time.monotonic()
         self.bars = Progress(*columns, *times, console=console, disable=not console.is_terminal)
 
     @contextmanager
@@ -41,10 +45,22 @@ class Reporter:
         with self.bars:
             yield self
 
+    def log(self, what: str, done: int, total: int, began: float) -> None:
+        """For a log, where no bar is seen: one line every LOG_S, and where a part of a run ends."""
+        now = time.monotonic()
+        if self.on_terminal or self.says_lines or (done < total and now - self.said_at < LOG_S):
+            return
+        self.said_at = now
+        left_s = (now - began) * (total - done) / max(done, 1)
+        print(f"{what}: {done} of {total}, about {left_s / 60:.1f} min left", file=sys.stderr, flush=True)
+
     def over(self, items: Iterable[T], total: int, what: str) -> Iterator[T]:
         """The items, with a bar that moves as they are taken."""
         self.say(f"{what}: {total}")
-        yield from self.bars.track(items, total=total, description=what)
+        began = time.monotonic()
+        for done, item in enumerate(self.bars.track(items, total=total, description=what), 1):
+            yield item
+            self.log(what, done, total, began)
 
     def say(self, line: str) -> None:
         """One line for whoever reads the output of this process."""
@@ -60,6 +76,7 @@ class TrainingWatch:
         self.bar = reporter.bars.add_task("", visible=False)
         self.losses: list[tuple[Role, int, float]] = []
         self.total: dict[Role, int] = {}
+        self.began, self.first = time.monotonic(), 0
 
     def resume(self, role: Role, fresh: TrainState, total: int) -> TrainState:
         """The newest whole checkpoint of this network, or the fresh state."""
@@ -72,6 +89,7 @@ class TrainingWatch:
             except ValueError as error:
                 print(f"kidseg_jax: {error}; taking the one before it", file=sys.stderr)
         what = f"stage {self.stage}: {role} network"
+        self.began, self.first = time.monotonic(), int(state.step)
         self.reporter.bars.reset(
             self.bar, total=total, completed=int(state.step), description=what, visible=True
         )
@@ -79,6 +97,8 @@ class TrainingWatch:
 
     def step(self, role: Role, done: int, state: TrainState, loss: jax.Array, total: int) -> None:
         self.reporter.bars.update(self.bar, completed=done)
+        what = f"stage {self.stage}: {role} network, steps from {self.first}"
+        self.reporter.log(what, done - self.first, total - self.first, self.began)
         if done % STEPS_A_CHECKPOINT == 0 and done < total:
             checkpoint.save(
                 self.folder / f"{role}_{done:07d}.safetensors", state, {"role": role, "step": done}

@@ -7,7 +7,7 @@ from typing import Any
 
 from kidseg_jax.config import PHANTOM_RECORD, Config
 from kidseg_jax.network.origin import TrainedOn
-from kidseg_jax.rundir import RunDirectory, read_json
+from kidseg_jax.rundir import RunDirectory, path_of, read_json
 
 
 def settings_of(run: Path) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def settings_of(run: Path) -> dict[str, Any]:
     try:
         return {
             "n": int(about["n"]),
-            "data": Path(about["data"]) if about["data"] else None,
+            "data": path_of(about["data"]) if about["data"] else None,
             "label_map": about["label_map"],
             "annotator": about["annotator"],
             "blind": float(about["blind"]),
@@ -33,7 +33,7 @@ def settings_of(run: Path) -> dict[str, Any]:
 def trained_on(run: Path, stage: int) -> TrainedOn:
     """What the models of a stage of a run learn from; a folder that `phantom` wrote is one of phantoms."""
     about = read_json(RunDirectory(run).settings)
-    phantoms = about["data"] is None or (Path(about["data"]) / PHANTOM_RECORD).exists()
+    phantoms = about["data"] is None or (path_of(about["data"]) / PHANTOM_RECORD).exists()
     return TrainedOn("phantoms" if phantoms else "given cases", "none" if stage == 1 else about["annotator"])
 
 
