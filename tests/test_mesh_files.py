@@ -191,3 +191,94 @@ def test_a_glb_that_keeps_its_data_elsewhere_is_refused(tmp_path):
     (tmp_path / "a.glb").write_bytes(head + document)
     with pytest.raises(ValueError, match="holds its own data"):
         read_surface(tmp_path / "a.glb")
+
+
+def test_every_kind_of_mesh_file_is_what_open3d_reads(tmp_path):
+    """Open3D writes them, text and binary; turned nodes in a GLB are applied."""
+    o3d = open3d()
+    mesh = o3d.geometry.TriangleMesh.create_torus(20.0, 5.0, 12, 8)
+    mesh.compute_vertex_normals()
+    mesh.paint_uniform_color((1.0, 0.0, 0.0))
+    places = np.unique(np.asarray(mesh.vertices, np.float32).round(3), axis=0)
+    written = [("b.ply", False), ("t.ply", True), ("b.stl", False), ("x.obj", True), ("x.off", True)]
+    for name, text in written:
+        o3d.io.write_triangle_mesh(str(tmp_path / name), mesh, write_ascii=text)
+        surface = read_surface(tmp_path / name)
+        np.testing.assert_allclose(np.unique(surface.vertices_mm.round(3), axis=0), places, atol=2e-3)
+        assert len(surface.triangles) == len(mesh.triangles) and surface.is_watertight
+
+
+def test_the_rows_of_a_binary_ply_may_differ_in_length_and_order(tmp_path):
+    """A cube of quads and triangles, big endian, with properties and elements that are none of ours."""
+    lines = [
+        "ply",
+        "format binary_big_endian 1.0",
+        "element vertex 8",
+        "property double x",
+        "property uchar red",
+    ]
+    lines += [
+        "property double y",
+        "property double z",
+        "element face 7",
+        "property list ushort short vertex_index",
+    ]
+    lines += ["property float quality", "element edge 1", "property int a", "end_header"]
+    data = b"".join(struct.pack(">dBdd", x, 7, y, z) for x, y, z in CUBE)
+    faces = [*QUADS[:3], *TRIANGLES[6:8], *QUADS[4:]]
+    data += b"".join(struct.pack(f">H{len(face)}hf", len(face), *face, 0.5) for face in faces)
+    (tmp_path / "a.ply").write_bytes("\n".join(lines).encode() + b"\n" + data + bytes(4))
+    surface = read_surface(tmp_path / "a.ply")
+    assert {tuple(row) for row in surface.vertices_mm.tolist()} == set(CUBE)
+    assert len(surface.triangles) == 12 and surface.is_watertight and abs(surface.volume_ml) == 1.0
+
+
+def test_an_stl_in_text(tmp_path):
+    corners = np.array(CUBE, float)
+    facets = [
+        "facet normal 0 0 0\nouter loop\n"
+        + "".join("vertex {} {} {}\n".format(*corners[i]) for i in triangle)
+        + "endloop\nendfacet\n"
+        for triangle in TRIANGLES
+    ]
+    (tmp_path / "a.stl").write_text("solid a\n" + "".join(facets) + "endsolid a\n")
+    assert read_surface(tmp_path / "a.stl").is_watertight
+    (tmp_path / "a.stl").write_text("solid a\n" + "".join(facets)[:-40])
+    with pytest.raises(ValueError, match="triangles are missing"):
+        read_surface(tmp_path / "a.stl")
+
+
+def test_the_nodes_of_a_glb_are_applied(tmp_path):
+    """Turned a quarter about glTF's Y (superior), twice as large, moved: as the standard composes them."""
+    places, triangles = np.array(CUBE, "<f4") / 1000, np.array(TRIANGLES, "<u2")
+    blob = places.tobytes() + triangles.tobytes()
+    document = {
+        "scenes": [{"nodes": [0]}],
+        "nodes": [
+            {"children": [1], "translation": [0.0, 0.0, 1.0]},
+            {"mesh": 0, "rotation": [0.0, 0.5**0.5, 0.0, 0.5**0.5], "scale": [2.0, 2.0, 2.0]},
+        ],
+        "meshes": [{"primitives": [{"attributes": {"POSITION": 0}, "indices": 1}]}],
+        "accessors": [
+            {"bufferView": 0, "componentType": 5126, "count": 8, "type": "VEC3"},
+            {"bufferView": 1, "componentType": 5123, "count": 36, "type": "SCALAR"},
+        ],
+        "bufferViews": [
+            {"buffer": 0, "byteLength": 96},
+            {"buffer": 0, "byteOffset": 96, "byteLength": len(blob) - 96},
+        ],
+        "buffers": [{"byteLength": len(blob)}],
+    }
+    text = json.dumps(document).encode()
+    text += b" " * (-len(text) % 4)
+    parts = (
+        struct.pack("<II", len(text), 0x4E4F534A) + text + struct.pack("<II", len(blob), 0x004E4942) + blob
+    )
+    (tmp_path / "a.glb").write_bytes(struct.pack("<III", 0x46546C67, 2, 12 + len(parts)) + parts)
+    x, y, z = np.array(CUBE, float).T
+    metres = np.column_stack([2 * z, 2 * y, 1000 - 2 * x])
+    expected = np.column_stack([metres[:, 0], -metres[:, 2], metres[:, 1]])  # glTF: Y up, LPS: z up
+    found = read_surface(tmp_path / "a.glb").vertices_mm
+    np.testing.assert_allclose(
+        np.unique(found.round(2), axis=0), np.unique(expected.round(2), axis=0), atol=0.02
+    )
