@@ -172,6 +172,15 @@ def _of_dataset(folder: Path) -> list[CaseFiles]:
     training pairs).
     """
     dataset = read_json(folder / "dataset.json")
+    try:
+        return _cases_of(folder, dataset)
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{folder.name}: dataset.json does not name its files as nnU-Net or MSD do: {error!r:.80}"
+        ) from error
+
+
+def _cases_of(folder: Path, dataset: dict[str, Any]) -> list[CaseFiles]:
     if isinstance(dataset.get("training"), list):
         pairs = [
             (_inside(folder, one.get("image")), _inside(folder, one.get("label")))
@@ -180,13 +189,18 @@ def _of_dataset(folder: Path) -> list[CaseFiles]:
         return sorted(CaseFiles(_stem(image), _stem(image), image, labels) for image, labels in pairs)
     channels = dataset.get("channel_names") or dataset.get("modality")
     if not isinstance(channels, dict) or len(channels) != 1:
-        raise ValueError(f"{folder.name}: dataset.json must name one channel, the CT, got {channels}")
+        raise ValueError(f"{folder.name}: dataset.json must name one channel, the CT, got {channels!s:.80}")
     if isinstance(dataset.get("dataset"), dict):
         return sorted(
             CaseFiles(name, name, _inside(folder, one["images"][0]), _inside(folder, one["label"]))
             for name, one in dataset["dataset"].items()
         )
-    tail = "_0000" + str(dataset.get("file_ending", ".nii.gz"))
+    ending = dataset.get("file_ending", ".nii.gz")
+    if ending not in (*ENDINGS, ".seg.nrrd"):
+        raise ValueError(
+            f"{folder.name}: dataset.json must name a file_ending that is read, got {ending!r:.80}"
+        )
+    tail = "_0000" + ending
     found = []
     for image in sorted((folder / "imagesTr").glob(f"*{tail}")):
         name = image.name.removesuffix(tail)
@@ -199,7 +213,9 @@ def _inside(folder: Path, relative: Any) -> Path:
     """A path that a dataset.json names, inside its folder."""
     path = (folder / str(relative)).resolve()
     if not isinstance(relative, str) or not path.is_relative_to(folder.resolve()):
-        raise ValueError(f"{folder.name}: dataset.json must name files inside its folder, got {relative!r}")
+        raise ValueError(
+            f"{folder.name}: dataset.json must name files inside its folder, got {relative!r:.80}"
+        )
     return path
 
 

@@ -4,18 +4,20 @@ TOML file.
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from kidseg_jax.formats.raw import require_plain
 from kidseg_jax.formats.seg_nrrd import read_segmentation
 from kidseg_jax.formats.volumes import read_labels
 from kidseg_jax.imaging.structures import N_CLASSES, NAMES, STRUCTURES, structure_named
 from kidseg_jax.imaging.volume import Labels, Volume
 
 KITS = {1: "parenchyma", 2: "rcc", 3: "parenchyma"}  # 3: cyst, since KiTS21
+LONGEST_TEXT = 16 << 20
 CONVENTIONS: dict[str, dict[int, str]] = {
     "kidseg": {structure.label: structure.name for structure in STRUCTURES},
     "kits19": {value: KITS[value] for value in (1, 2)},
@@ -109,22 +111,28 @@ def renamed(where: str, labels: Labels, names: Mapping[int, str] | None) -> Labe
     return table[labels]
 
 
-def read_toml(path: Path) -> dict:
-    """A TOML file as nested dicts; ValueError with its name where it is not TOML."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path.name}: not a TOML file: {error}") from error
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file as nested dicts; ValueError with its name where it is not TOML, or too long."""
+    return _read(path, "TOML", tomllib.loads)
 
 
-def read_json(path: Path) -> dict:
-    """A JSON file that holds an object; ValueError with its name where it does not."""
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file that holds an object; ValueError with its name where it does not, or is too long."""
+    return _read(path, "JSON", json.loads)
+
+
+def _read(path: Path, kind: str, parse: Callable[[str], Any]) -> dict[str, Any]:
+    require_plain(path)
+    with open(path, "rb") as stream:
+        content = stream.read(LONGEST_TEXT + 1)
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path.name}: not a JSON file: {error}") from error
-    if not isinstance(held, dict):
-        raise ValueError(f"{path.name}: need an object, got {type(held).__name__}")
+        if len(content) > LONGEST_TEXT:
+            raise ValueError(f"need at most {LONGEST_TEXT} bytes")
+        held = parse(content.decode("utf-8"))
+        if not isinstance(held, dict):
+            raise ValueError(f"need an object, got {type(held).__name__}")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path.name}: not a {kind} file: {error}") from error
     return held
 
 
@@ -142,15 +150,20 @@ def _of_dataset(dataset: dict) -> dict:
     return {value: name for name, value in labels.items()}
 
 
-def _named(where: str, meanings: Mapping) -> LabelMap:
+def _named(where: str, meanings: Any) -> LabelMap:
     values = {}
+    if not isinstance(meanings, Mapping):
+        raise ValueError(f"label map {where!r}: need a table of values and names, got {str(meanings)[:80]!r}")
     for key, meaning in meanings.items():
-        if not str(key).isdigit() or not 0 <= int(key) <= 255:
-            raise ValueError(f"label map {where!r}: values must be whole numbers of 0 to 255, got {key!r}")
+        if not str(key).isdecimal() or len(str(key)) > 3 or not 0 <= int(key) <= 255:
+            raise ValueError(
+                f"label map {where!r}: values must be whole numbers of 0 to 255, got {str(key)[:80]!r}"
+            )
         structure = structure_named(str(meaning))
         if structure is None and meaning != "background":
             raise ValueError(
-                f"label map {where!r}: {meaning!r} is none of {', '.join(NAMES)}, background: use a TOML"
+                f"label map {where!r}: {str(meaning)[:80]!r} is none of {', '.join(NAMES)}, background: "
+                "use a TOML"
             )
         values[int(key)] = structure.label if structure else 0
     if values.pop(0, 0) != 0:

@@ -10,6 +10,7 @@ from kidseg_jax.imaging.volume import Geometry
 KEEP_COSINE = 1e-5  # float32 headers are this far from a right angle
 LARGEST_ANGLE_DEG = 0.5
 LARGEST_MOVE_VOXELS = 0.25
+LARGEST_SIZE = 2**31 - 1
 
 
 class Grid(NamedTuple):
@@ -19,6 +20,7 @@ class Grid(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what is not finite is refused
 def grid_of(
     where: str, sizes_xyz: tuple[int, ...], steps_mm: npt.ArrayLike, origin_mm: npt.ArrayLike
 ) -> Grid:
@@ -28,6 +30,8 @@ def grid_of(
     half a degree, with no corner moved by more than a quarter of a voxel. Raises ValueError with the numbers
     beyond that, for a spacing that is zero or not finite, and for an origin that is not finite.
     """
+    if max(sizes_xyz) > LARGEST_SIZE:
+        raise ValueError(f"{where}: sizes must be at most {LARGEST_SIZE}, got {sizes_xyz!s:.80}")
     steps = np.asarray(steps_mm, float)
     origin = np.asarray(origin_mm, float)
     spacing = np.linalg.norm(steps, axis=0)

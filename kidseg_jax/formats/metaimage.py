@@ -33,7 +33,7 @@ def read_meta(path: Path) -> tuple[np.ndarray, Grid]:
     sizes = _sizes(where, fields)
     kind = fields["ElementType"]
     if kind not in VOXELS:
-        raise ValueError(f"{where}: voxels must be plain numbers, got {kind}")
+        raise ValueError(f"{where}: voxels must be plain numbers, got {kind:.80}")
     if _number(where, fields, "ElementNumberOfChannels", 1) != 1:
         raise ValueError(f"{where}: need one value a voxel, got {fields['ElementNumberOfChannels']}")
     for name, plain in (("ElementToIntensityFunctionSlope", 1), ("ElementToIntensityFunctionOffset", 0)):
@@ -56,7 +56,7 @@ def read_meta(path: Path) -> tuple[np.ndarray, Grid]:
         stored = replace(stored, start=stored.start + before)
     grid = _grid(where, fields, sizes)
     check_length(stored)
-    return read_stored(stored), grid
+    return read_stored(stored, alone=True), grid
 
 
 def split_header(path: Path) -> tuple[dict[str, str], int]:
@@ -86,7 +86,7 @@ def _sizes(where: str, fields: dict[str, str]) -> tuple[int, int, int]:
     except ValueError as error:
         raise ValueError(f"{where}: NDims and DimSize must be whole numbers") from error
     if n not in (3, 4) or len(sizes) != n or min(sizes) < 1 or sizes[3:] not in ([], [1]):
-        raise ValueError(f"{where}: need one 3-D volume, got sizes {sizes}")
+        raise ValueError(f"{where}: need one 3-D volume, got sizes {sizes!s:.80}")
     return sizes[0], sizes[1], sizes[2]
 
 
@@ -94,15 +94,16 @@ def _grid(where: str, fields: dict[str, str], sizes: tuple[int, int, int]) -> Gr
     """The grid in LPS: a row of the matrix is the direction of an index axis."""
     unit = fields.get("DistanceUnits", "mm")
     if unit not in UNITS_MM:
-        raise ValueError(f"{where}: DistanceUnits must be one of {', '.join(UNITS_MM)}, got {unit!r}")
+        raise ValueError(f"{where}: DistanceUnits must be one of {', '.join(UNITS_MM)}, got {unit!r:.80}")
     n = int(fields["NDims"])
     spacing = _numbers(where, fields, ("ElementSpacing", "ElementSize"), n, None)
     if not (np.isfinite(spacing).all() and (spacing > 0).all()):
         raise ValueError(f"{where}: spacing must be {n} positive numbers, got {spacing.tolist()}")
     matrix = _numbers(where, fields, ("TransformMatrix", "Rotation", "Orientation"), n * n, np.eye(n).ravel())
     origin = _numbers(where, fields, ("Offset", "Position", "Origin"), n, np.zeros(n))
-    steps = matrix.reshape(n, n)[:3, :3].T * spacing[:3]
-    return grid_of(where, sizes, steps * UNITS_MM[unit], origin[:3] * UNITS_MM[unit])
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused
+        steps = matrix.reshape(n, n)[:3, :3].T * (spacing[:3] * UNITS_MM[unit])
+    return grid_of(where, sizes, steps, origin[:3] * UNITS_MM[unit])
 
 
 def _numbers(
@@ -118,7 +119,7 @@ def _numbers(
         values = np.zeros(0)
     if len(values) != n:
         what = "spacing" if names[0] == "ElementSpacing" else names[0]
-        raise ValueError(f"{where}: {what} must be {n} numbers, got {text!r}")
+        raise ValueError(f"{where}: {what} must be {n} numbers, got {text!r:.80}")
     return values
 
 

@@ -1,5 +1,6 @@
 """NIfTI-1 headers: what a file claims, whether that can be true, and the one grid it describes."""
 
+import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from kidseg_jax.formats.grid import Grid, grid_of
-from kidseg_jax.formats.raw import Stored, check_length, first_bytes, packing_of, read_stored
+from kidseg_jax.formats.raw import Stored, check_length, first_bytes, packing_of, read_stored, require_room
 
 Form = Literal["sform", "qform", "pixdim"]
 HEADER_BYTES = 348
@@ -79,6 +80,8 @@ def read_header(path: Path) -> Header:
         second = any(struct.unpack_from(o + "i", raw)[0] == 540 for o in "<>")
         raise ValueError(f"{where}: not a NIfTI-1 file" + (", NIfTI-2 is not read" if second else ""))
     header = _parse(where, raw, order)
+    if header.scaled:
+        require_room(where, math.prod(header.sizes) * max(header.dtype.itemsize, 4))
     check_length(header.stored(path))
     return header
 
@@ -92,11 +95,13 @@ def read_voxels(path: Path, header: Header) -> np.ndarray:
     if header.scaled:
         small = voxels.dtype.itemsize <= 2 or voxels.dtype == np.float32
         voxels = voxels.astype(np.float32 if small else np.float64, copy=voxels.dtype.kind != "f")
-        voxels *= header.slope
-        voxels += header.intercept
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused
+            voxels *= header.slope
+            voxels += header.intercept
     return voxels
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what is not finite is refused
 def grid_of_header(where: str, header: Header, form: Form | None = None) -> Grid:
     """The grid of a header in LPS: from its sform, else its qform.
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from kidseg_jax.formats import nifti
 from kidseg_jax.formats.grid import Grid
-from kidseg_jax.formats.raw import BROKEN, packing_of, skip, unpacked
+from kidseg_jax.formats.raw import SPARE_BYTES, fill, require_end, voxel_stream
 
 BLOCK_BYTES = 1 << 18  # fits a core's own cache
 
@@ -26,37 +26,32 @@ def read_nifti_labels(path: Path, form: nifti.Form | None = None) -> tuple[np.nd
         grid = nifti.grid_of_header(path.name, header, form)
         if header.scaled:
             return None
-        with unpacked(path, packing_of(path)) as stream:
-            skip(stream, header.data_offset)
+        stored = header.stored(path)
+        with voxel_stream(stored) as stream:
             labels = _labels_of(stream, header.dtype, math.prod(header.sizes))
-    except (ValueError, *BROKEN):
+            require_end(
+                stored, stream, SPARE_BYTES if stored.packing != "raw" else stored.path.stat().st_size
+            )
+    except ValueError:
         return None
     return None if labels is None else (labels.reshape(header.sizes[::-1]), grid)
 
 
 def _labels_of(stream: BinaryIO, dtype: np.dtype, n: int) -> np.ndarray | None:
-    """The next n voxels as uint8 (n,), the stream read to its end; None where they are no whole labels."""
+    """The next n voxels as uint8 (n,); None where they are no whole labels, or not there."""
     labels = np.zeros(n, np.uint8)
     block = np.empty(BLOCK_BYTES, np.uint8)
-    at, step = 0, BLOCK_BYTES // dtype.itemsize
-    while filled := _fill(stream, block.data):
-        stored = block[: min(step, n - at) * dtype.itemsize].view(dtype)
-        if filled < stored.nbytes:
+    step = BLOCK_BYTES // dtype.itemsize
+    for at in range(0, n, step):
+        some = block[: min(step, n - at) * dtype.itemsize]
+        if fill(stream, some.data) < len(some):
             return None
-        if len(stored) and block[: stored.nbytes].max():
+        if some.max():
+            stored = some.view(dtype)
             if dtype != np.uint8 and not (stored.min() >= 0 and stored.max() <= 255):
                 return None
             found = stored.astype(np.uint8)
             if not np.array_equal(found, stored):
                 return None
             labels[at : at + len(found)] = found
-        at += len(stored)
-    return labels if at == n else None
-
-
-def _fill(stream: BinaryIO, block: memoryview) -> int:
-    """Read until the block is full or the stream ends; how many bytes were read."""
-    filled = 0
-    while filled < len(block) and (got := stream.readinto(block[filled:])):  # pyright: ignore
-        filled += got
-    return filled
+    return labels

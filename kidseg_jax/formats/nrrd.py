@@ -10,7 +10,7 @@ import numpy as np
 
 from kidseg_jax.atomic import written_whole
 from kidseg_jax.formats.grid import Grid, grid_of
-from kidseg_jax.formats.raw import Packing, Stored, beside, check_length, read_stored
+from kidseg_jax.formats.raw import Packing, Stored, beside, check_length, read_stored, require_plain
 from kidseg_jax.imaging.volume import Geometry, Volume
 
 SPACES = {
@@ -62,6 +62,7 @@ def read_fields(path: Path) -> dict[str, str]:
 
 def split_header(path: Path) -> tuple[dict[str, str], int]:
     """The fields of a NRRD header and the offset of the first data byte."""
+    require_plain(path)
     with open(path, "rb") as stream:
         head = stream.read(LONGEST_HEADER)
     if not head.startswith(b"NRRD000"):
@@ -95,9 +96,11 @@ def sizes_of(where: str, fields: dict[str, str]) -> tuple[int, ...]:
         sizes = tuple(int(word) for word in text.split())
         dimension = int(fields.get("dimension", ""))
     except ValueError as error:
-        raise ValueError(f"{where}: dimension and sizes must be whole numbers, got sizes {text!r}") from error
+        raise ValueError(
+            f"{where}: dimension and sizes must be whole numbers, got sizes {text!r:.80}"
+        ) from error
     if len(sizes) != dimension or not sizes or min(sizes) < 1:
-        raise ValueError(f"{where}: need {dimension} sizes of at least 1, got {text!r}")
+        raise ValueError(f"{where}: need {dimension} sizes of at least 1, got {text!r:.80}")
     return sizes
 
 
@@ -110,7 +113,9 @@ def require_one_volume(where: str, fields: dict[str, str]) -> None:
     if len(sizes) != 3 or any(
         kind in ("list", "vector", "RGB-color", "RGBA-color", "time") for kind in kinds
     ):
-        raise ValueError(f"{where}: need one 3-D volume of one value a voxel, got sizes {sizes} {kinds}")
+        raise ValueError(
+            f"{where}: need one 3-D volume of one value a voxel, got sizes {sizes!s:.80} {kinds!s:.80}"
+        )
     if "space directions" not in fields:
         raise ValueError(f"{where}: no orientation is stored: 'space directions' is missing")
     vectors_of(where, fields["space directions"])
@@ -124,9 +129,9 @@ def vectors_of(where: str, text: str) -> np.ndarray:
     try:
         vectors = np.array([[float(value) for value in row] for row in rows], float)
     except ValueError as error:
-        raise ValueError(f"{where}: need three vectors of three numbers, got {text!r}") from error
+        raise ValueError(f"{where}: need three vectors of three numbers, got {text!r:.80}") from error
     if vectors.ndim != 2 or vectors.shape[1] != 3:
-        raise ValueError(f"{where}: need vectors of three numbers, got {text!r}")
+        raise ValueError(f"{where}: need vectors of three numbers, got {text!r:.80}")
     return vectors
 
 
@@ -134,7 +139,7 @@ def read_nrrd(path: Path) -> tuple[np.ndarray, Grid]:
     """Voxels (z, y, x) and the grid of a file with one scalar volume, in itself or in a file beside it.
 
     Raises ValueError for what cannot be read without guessing, a cut or broken stream, and anything behind
-    the voxels of a file that holds its own.
+    the voxels.
     """
     fields, start = split_header(path)
     require_one_volume(path.name, fields)
@@ -150,21 +155,21 @@ def read_voxels(path: Path, fields: dict[str, str], start: int) -> np.ndarray:
     where = path.name
     kind, endian = fields.get("type", ""), fields.get("endian", "").lower()
     if kind not in VOXELS:
-        raise ValueError(f"{where}: voxels must be plain numbers, got type {kind!r}")
+        raise ValueError(f"{where}: voxels must be plain numbers, got type {kind!r:.80}")
     packing = PACKINGS.get(fields.get("encoding", "").lower())
     if packing is None:
         raise ValueError(
-            f"{where}: encoding must be one of {', '.join(PACKINGS)}, got {fields.get('encoding')!r}"
+            f"{where}: encoding must be one of {', '.join(PACKINGS)}, got {fields.get('encoding')!r:.80}"
         )
     if endian not in ("little", "big") and VOXELS[kind][1] != "1" and packing != "text":
-        raise ValueError(f"{where}: endian must be little or big, got {endian!r}")
+        raise ValueError(f"{where}: endian must be little or big, got {endian!r:.80}")
     dtype = np.dtype((">" if endian == "big" else "<") + VOXELS[kind])
     name = fields.get("data file", fields.get("datafile"))
     data = path if name is None else beside(path, name)
     stored = Stored(data, sizes_of(where, fields), dtype, packing, start if name is None else 0)
     stored = _after_skips(where, fields, stored)
     check_length(stored)
-    return read_stored(stored, alone=name is None and stored.skipped == 0)
+    return read_stored(stored, alone=True)
 
 
 def _after_skips(where: str, fields: dict[str, str], stored: Stored) -> Stored:
@@ -175,7 +180,9 @@ def _after_skips(where: str, fields: dict[str, str], stored: Stored) -> Stored:
         if n_lines < 0 or n_bytes < -1 or (n_bytes == -1 and stored.packing != "raw"):
             raise ValueError
     except ValueError:
-        raise ValueError(f"{where}: line skip and byte skip must be whole numbers, got {texts}") from None
+        raise ValueError(
+            f"{where}: line skip and byte skip must be whole numbers, got {texts!s:.80}"
+        ) from None
     if n_lines:
         with open(stored.path, "rb") as stream:
             stream.seek(stored.start)
@@ -192,7 +199,7 @@ def grid_of_fields(where: str, fields: dict[str, str]) -> Grid:
     space = fields.get("space", "").lower()
     if space not in SPACES or "space directions" not in fields:
         raise ValueError(
-            f"{where}: need a space such as left-posterior-superior and directions, got {space!r}"
+            f"{where}: need a space such as left-posterior-superior and directions, got {space!r:.80}"
         )
     signs, unit_mm = np.array(SPACES[space]), _units_mm(where, fields)
     steps = vectors_of(where, fields["space directions"]) * unit_mm
@@ -219,7 +226,7 @@ def list_axes(where: str, fields: dict[str, str]) -> tuple[int, ...]:
     lists = tuple(axis for axis, word in enumerate(words) if word == "none")
     flat = tuple(axis for axis, kind in enumerate(kinds) if kind not in ("domain", "space", "???", "none"))
     if len(words) != n or len(kinds) != n or (flat and flat != lists):
-        raise ValueError(f"{where}: space directions {words} and kinds {kinds} must fit {n} axes")
+        raise ValueError(f"{where}: space directions {words!s:.80} and kinds {kinds!s:.80} must fit {n} axes")
     return lists
 
 
@@ -228,7 +235,9 @@ def _units_mm(where: str, fields: dict[str, str]) -> np.ndarray:
     words = fields.get("space units", '"mm" "mm" "mm"').replace('"', " ").split()
     units = [UNITS_MM.get(word.lower() if len(word) > 2 else word) for word in words]
     if len(units) != 3 or None in units:
-        raise ValueError(f"{where}: space units must be three lengths such as mm, got {' '.join(words)!r}")
+        raise ValueError(
+            f"{where}: space units must be three lengths such as mm, got {' '.join(words)!r:.80}"
+        )
     return np.array(units, float)
 
 

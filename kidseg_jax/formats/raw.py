@@ -17,13 +17,14 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
 Packing = Literal["raw", "gzip", "zlib", "bzip2", "text"]
 MOST_GZIP_RATIO = 1032  # deflate cannot shrink more than this
 BLOCK_BYTES = 1 << 20
+SPARE_BYTES = 1 << 20  # what may lie behind the voxels where a format allows it
 BROKEN = (EOFError, zlib.error, gzip.BadGzipFile)
 GIB = 1 << 30
 DEFAULT_GIB = 4.0
@@ -76,7 +77,7 @@ def beside(header: Path, name: str) -> Path:
     data = header.parent / name
     if _untrusted.get() is not None:
         raise ValueError(f"{header.name}: need data in the file itself, its header names another file")
-    if Path(name).name != name or data.is_symlink() or not data.is_file():
+    if len(name) > 255 or Path(name).name != name or data.is_symlink() or not data.is_file():
         raise ValueError(
             f"{header.name}: its data file must lie beside it as a plain file, got {name[:80]!r}"
         )
@@ -127,6 +128,8 @@ class _Inflated(io.RawIOBase):
                 return len(got)
             if not block and not self.inflater.eof:
                 raise EOFError("the stream ends before its end-of-stream marker")
+        if self.inflater.unused_data or self.packed.read(1):
+            raise zlib.error("there are more bytes behind its end")
         return 0
 
 
@@ -151,6 +154,14 @@ def skip(stream: BinaryIO, n: int) -> None:
     """Read past n bytes, a block at a time."""
     while n > 0 and (block := stream.read(min(n, BLOCK_BYTES))):
         n -= len(block)
+
+
+def fill(stream: Any, room: memoryview) -> int:
+    """Read until the room is full or the stream ends; how many bytes were read."""
+    total = 0
+    while total < len(room) and (got := stream.readinto(room[total : total + BLOCK_BYTES])):
+        total += got
+    return total
 
 
 def first_bytes(path: Path, n: int) -> bytes:
@@ -180,7 +191,7 @@ def check_length(stored: Stored) -> None:
         stream.seek(-4, 2)
         length = struct.unpack("<I", stream.read(4))[0]
     if length != needed % 2**32:  # cut, several members, or more behind the voxels: before memory is taken
-        with _voxel_stream(stored) as stream:
+        with voxel_stream(stored) as stream:
             total = 0
             while total < stored.n_bytes and (block := stream.read(BLOCK_BYTES)):
                 total += len(block)
@@ -197,21 +208,24 @@ def read_stored(stored: Stored, alone: bool = False) -> np.ndarray:
         return _read_text(stored)
     voxels = np.empty(stored.sizes[::-1], stored.dtype)
     room = voxels.reshape(-1).view(np.uint8).data
-    with _voxel_stream(stored) as stream:
-        total = 0
-        while total < len(room) and (got := stream.readinto(room[total : total + BLOCK_BYTES])):  # pyright: ignore
-            total += got
-        _require_all(stored, total)
-        behind = 0
-        while (alone or stored.packing != "raw") and (block := stream.read(BLOCK_BYTES)):
-            behind += len(block)
-            if alone or behind > stored.n_bytes + BLOCK_BYTES:
-                raise ValueError(
-                    f"{stored.path.name}: the header claims {stored.n_bytes} bytes of voxels, there are more"
-                )
+    with voxel_stream(stored) as stream:
+        _require_all(stored, fill(stream, room))
+        if alone or stored.packing != "raw":
+            require_end(stored, stream, 0 if alone else SPARE_BYTES)
     if not voxels.dtype.isnative:
         voxels = voxels.byteswap(inplace=True).view(voxels.dtype.newbyteorder("="))
     return voxels
+
+
+def require_end(stored: Stored, stream: BinaryIO, spare_bytes: int) -> None:
+    """Reads what lies behind the voxels; ValueError where that is more than spare_bytes."""
+    behind = 0
+    while block := stream.read(BLOCK_BYTES):
+        behind += len(block)
+        if behind > spare_bytes:
+            raise ValueError(
+                f"{stored.path.name}: the header claims {stored.n_bytes} bytes of voxels, there are more"
+            )
 
 
 def _read_text(stored: Stored) -> np.ndarray:
@@ -231,7 +245,7 @@ def _read_text(stored: Stored) -> np.ndarray:
 
 
 @contextmanager
-def _voxel_stream(stored: Stored) -> Iterator[BinaryIO]:
+def voxel_stream(stored: Stored) -> Iterator[BinaryIO]:
     """The stream from the first voxel on; an error in it names what the header claims."""
     try:
         with unpacked(stored.path, stored.packing, stored.start) as stream:

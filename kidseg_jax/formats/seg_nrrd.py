@@ -85,10 +85,12 @@ def read_segmentation(path: Path) -> tuple[np.ndarray, Grid, tuple[Segment, ...]
     fields, start = nrrd.split_header(path)
     sizes = nrrd.sizes_of(where, fields)
     if len(sizes) not in (3, 4):
-        raise ValueError(f"{where}: need 3 axes, or a list axis and 3, got sizes {sizes}")
+        raise ValueError(f"{where}: need 3 axes, or a list axis and 3, got sizes {sizes!s:.80}")
     lists = nrrd.list_axes(where, fields)
     if len(lists) != len(sizes) - 3:
-        raise ValueError(f"{where}: need one list axis beside three of space, got {fields.get('kinds')!r}")
+        raise ValueError(
+            f"{where}: need one list axis beside three of space, got {fields.get('kinds')!r:.80}"
+        )
     if math.prod(n for axis, n in enumerate(sizes) if axis not in lists) == 1:
         raise ValueError(f"{where}: holds no data (a single-voxel segmentation)")
     if fields.get("type") in ("float", "double"):
@@ -97,6 +99,8 @@ def read_segmentation(path: Path) -> tuple[np.ndarray, Grid, tuple[Segment, ...]
     stored = nrrd.read_voxels(path, fields, start)
     layers = np.moveaxis(stored, -1 - lists[0], 0) if lists else stored[None]
     found = _segments(where, fields)
+    if max(len(found), len(layers)) > 255:
+        raise ValueError(f"{where}: need up to 255 segments, got {len(found)} in {len(layers)} layers")
     if not found or len(layers) == 1:
         if layers.min() < 0 or layers.max() > 255:
             raise ValueError(f"{where}: label values must be 0 to 255, got {layers.min()} to {layers.max()}")
@@ -109,15 +113,19 @@ def _merged(where: str, layers: np.ndarray, found: list, grid: Grid) -> tuple[np
     for (layer, value, _), segment in zip(found, _renumbered(found), strict=True):
         if not 0 <= layer < len(layers) or not 0 < segment.label < 256:
             raise ValueError(
-                f"{where}: segment {segment.name!r} names layer {layer}, label {segment.label}: not there"
+                f"{where}: segment {segment.name!r:.80} names layer {layer}, label {segment.label}: not there"
             )
         mask = layers[layer] == value
         twice = int(np.count_nonzero(merged[mask]))
         if twice:
             raise ValueError(
-                f"{where}: {twice} voxels of segment {segment.name!r} also belong to another segment"
+                f"{where}: {twice} voxels of segment {segment.name!r:.80} also belong to another segment"
             )
         merged[mask] = segment.label
+    for layer, held in enumerate(layers):
+        named = [value for at, value, _ in found if at == layer]
+        if n := int(np.count_nonzero(held)) - sum(int(np.count_nonzero(held == v)) for v in {*named} - {0}):
+            raise ValueError(f"{where}: {n} voxels of layer {layer} belong to no segment of the header")
     return merged, grid
 
 

@@ -1,6 +1,9 @@
 """Files to volumes and back: the border between (z, y, x) arrays and everybody else's formats."""
 
 import logging
+import math
+import re
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -11,11 +14,16 @@ import numpy as np
 from kidseg_jax.atomic import written_whole
 from kidseg_jax.formats import metaimage, nifti, nifti_labels, nifti_write, nrrd, seg_nrrd
 from kidseg_jax.formats.grid import Grid, grid_of
-from kidseg_jax.formats.raw import require_plain, require_room
+from kidseg_jax.formats.raw import MOST_GZIP_RATIO, fill, require_plain, require_room
 from kidseg_jax.imaging.volume import Volume
 
 ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd", ".npz")
 WRITTEN = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".npz")
+NPZ_RANKS = {"array": 3, "spacing_mm": 1, "origin_mm": 1, "direction": 2}
+NPY_HEADER = re.compile(
+    r"\{'descr': '(?P<descr>[<>|]?(?:[iu][1248]|f[248]))', 'fortran_order': (?P<fortran>True|False), "
+    r"'shape': \((?P<shape>[\d, ]{0,80})\), \}\s*"
+)
 logger = logging.getLogger(__name__)
 
 
@@ -173,45 +181,57 @@ def _plain(where: str, array: np.ndarray) -> np.ndarray:
     """uint8, int16 or float32 voxels, the same array where it already is; nan and overflow are refused."""
     if array.dtype in (np.uint8, np.int16):
         return array
-    low, high = array.min(), array.max()
     if array.dtype.kind == "f":
-        if not np.isfinite(low + high):
+        with np.errstate(over="ignore", invalid="ignore"):
+            array = array.astype(np.float32, copy=False)
+        if not (np.isfinite(array.min()) and np.isfinite(array.max())):
             bad = array.size - int(np.count_nonzero(np.isfinite(array)))
             raise ValueError(f"{where}: {bad} of {array.size} voxels are nan or infinite")
-        return array.astype(np.float32, copy=False)
+        return array
     if array.dtype.kind not in "iu":
         raise ValueError(f"{where}: voxels must be numbers, got {array.dtype}")
+    low, high = array.min(), array.max()
     if low < -32768 or high > 32767:
         raise ValueError(f"{where}: whole numbers must fit int16, got {low} to {high}")
     return array.astype(np.int16)
 
 
 def _read_npz(path: Path) -> tuple[np.ndarray, Grid]:
-    names = ("array", "spacing_mm", "origin_mm", "direction")
     try:
         with open(path, "rb") as stream, zipfile.ZipFile(stream) as archive:
-            missing = {f"{name}.npy" for name in names} - set(archive.namelist())
+            missing = {f"{name}.npy" for name in NPZ_RANKS} - set(archive.namelist())
             if missing:
                 raise ValueError(f"it lacks {', '.join(sorted(name[:-4] for name in missing))}")
-            require_room(path.name, sum(archive.getinfo(f"{name}.npy").file_size for name in names))
-            held = [_member(archive, f"{name}.npy") for name in names]
-    except (ValueError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise ValueError(f"{path.name}: not a whole .npz file of a volume: {error}") from error
-    array, spacing, origin, direction = held
-    if any(one.dtype.kind not in "biuf" for one in held):
-        raise ValueError(f"{path.name}: array, spacing_mm, origin_mm and direction must be numbers")
-    if array.ndim != 3 or spacing.shape != (3,) or origin.shape != (3,) or direction.shape != (3, 3):
+            require_room(path.name, sum(archive.getinfo(f"{name}.npy").file_size for name in NPZ_RANKS))
+            array, spacing, origin, direction = (
+                _member(archive, f"{name}.npy", rank) for name, rank in NPZ_RANKS.items()
+            )
+    except (ValueError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, struct.error) as error:
+        raise ValueError(f"{path.name}: not a whole .npz file of a volume: {error!s:.200}") from error
+    if spacing.shape != (3,) or origin.shape != (3,) or direction.shape != (3, 3) or not array.size:
         raise ValueError(f"{path.name}: need array (z, y, x), three spacings, three origins, a 3x3 direction")
     return array, grid_of(path.name, array.shape[::-1], direction * spacing[::-1], origin)
 
 
-def _member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    """One array of an archive, which is read to its end, so its checksum counts."""
-    with archive.open(name) as stream:
-        array = np.lib.format.read_array(stream)  # never a pickle: allow_pickle is off
-        if stream.read(1):
-            raise ValueError(f"{name} holds more than its array")
-    return array
+def _member(archive: zipfile.ZipFile, name: str, rank: int) -> np.ndarray:
+    """One array of an archive, unpacked to what its own header claims, its checksum looked at."""
+    entry = archive.getinfo(name)
+    with archive.open(entry) as stream:
+        start = stream.read(10)
+        header = stream.read(int.from_bytes(start[8:10], "little")).decode("latin-1")
+        said = NPY_HEADER.fullmatch(header)
+        if not start.startswith(b"\x93NUMPY\1") or said is None:
+            raise ValueError(f"{name}: need an array of numbers, got {header[:80]!r}")
+        dtype, shape = np.dtype(said["descr"]), [int(n) for n in re.findall(r"\d+", said["shape"])]
+        n_bytes = math.prod(shape) * dtype.itemsize
+        if len(shape) != rank:
+            raise ValueError(f"need array (z, y, x) and vectors, {name} has shape {tuple(shape)}")
+        if 10 + len(header) + n_bytes != entry.file_size or n_bytes > entry.compress_size * MOST_GZIP_RATIO:
+            raise ValueError(f"{name}: cannot hold the {n_bytes} bytes that it claims")
+        array = np.empty(shape if said["fortran"] == "False" else shape[::-1], dtype)
+        if fill(stream, array.reshape(-1).view(np.uint8).data) < n_bytes or stream.read(1):
+            raise ValueError(f"{name}: cut short")
+    return array if said["fortran"] == "False" else array.T
 
 
 def _write_npz(path: Path, volume: Volume) -> None:
