@@ -15,6 +15,7 @@ import numpy as np
 
 from kidseg_jax import __version__
 from kidseg_jax.atomic import written_whole
+from kidseg_jax.formats.dicom_slices import Slice
 from kidseg_jax.imaging.structures import CATEGORIES, Structure
 from kidseg_jax.imaging.volume import Volume, canonical, on_grid_of, require_same_grid
 
@@ -30,14 +31,8 @@ KEPT = (
     "StudyInstanceUID",
     "SeriesInstanceUID",
     "FrameOfReferenceUID",
-    "Modality",
     "InstanceNumber",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "PixelSpacing",
     "SliceThickness",
-    "Rows",
-    "Columns",
 )
 EMPTY = (
     "PatientName",
@@ -71,9 +66,9 @@ def write_dicom_seg(
     grid, an empty label map, or a series without the UIDs to refer to.
     """
     hd = _highdicom()
-    from kidseg_jax.formats.dicom import read_geometry
+    from kidseg_jax.formats.dicom import read_slices
 
-    slices, geometry = read_geometry(source, series)
+    slices, (geometry, _) = read_slices(source, series)
     grid = Volume(np.broadcast_to(np.int8(0), geometry.shape), geometry)
     require_same_grid(path.name, canonical(grid), canonical(labels))
     array = on_grid_of(canonical(labels).array, grid).array
@@ -84,7 +79,7 @@ def write_dicom_seg(
     for number, structure in enumerate(present, 1):
         numbers[structure.label] = number
     segmentation = hd.seg.Segmentation(
-        source_images=[_stripped(one, source.name) for one in slices],
+        source_images=[_stripped(one, source.name, geometry.spacing_mm[0]) for one in slices],
         pixel_array=numbers[array],
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[_segment(hd, n, structure, origin) for n, structure in enumerate(present, 1)],
@@ -134,12 +129,18 @@ def _segment(hd: Any, number: int, structure: Structure, origin: Origin) -> Any:
     )
 
 
-def _stripped(path: Path, where: str) -> Any:
-    """A header with what a reference needs and nothing else."""
+def _stripped(one: Slice, where: str, distance_mm: float) -> Any:
+    """A header with what a reference needs and nothing else: UIDs, and geometry as it was read.
+
+    Files without their own meta group, and without a thickness, have the usual ones: implicit and
+    little-endian, and the distance between slices.
+    """
     import pydicom
     from pydicom.dataset import FileMetaDataset
+    from pydicom.uid import ImplicitVRLittleEndian
+    from pydicom.valuerep import DSfloat
 
-    held = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(KEPT))
+    held = pydicom.dcmread(one.path, stop_before_pixels=True, specific_tags=list(KEPT), force=True)
     missing = [key for key in KEPT if "UID" in key and not held.get(key)]
     if missing:
         raise ValueError(f"{where}: its images lack {', '.join(missing)}, a DICOM SEG cannot refer to them")
@@ -149,6 +150,16 @@ def _stripped(path: Path, where: str) -> Any:
             setattr(stripped, key, held.get(key))
     for key in EMPTY:
         setattr(stripped, key, None)
+    stripped.Modality = "CT"
+    stripped.Rows, stripped.Columns = one.sizes
+    for key, values in (
+        ("ImagePositionPatient", one.origin_mm),
+        ("ImageOrientationPatient", one.row + one.column),
+        ("PixelSpacing", one.spacing_mm),
+    ):
+        setattr(stripped, key, [DSfloat(value, auto_format=True) for value in values])
+    if not stripped.get("SliceThickness"):
+        stripped.SliceThickness = DSfloat(distance_mm, auto_format=True)
     stripped.file_meta = FileMetaDataset()
-    stripped.file_meta.TransferSyntaxUID = held.file_meta.TransferSyntaxUID
+    stripped.file_meta.TransferSyntaxUID = held.file_meta.get("TransferSyntaxUID", ImplicitVRLittleEndian)
     return stripped
