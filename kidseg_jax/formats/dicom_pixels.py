@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from kidseg_jax.formats.dicom_slices import Slice
-from kidseg_jax.formats.itk import itk_reason, quiet_itk
+from kidseg_jax.formats.itk import quiet_itk
 
 JPEG_START, JPEG_2000_START, END = b"\xff\xd8", b"\xff\x4f\xff\x51", b"\xff\xd9"
 FRAMES = frozenset((*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0), 0xF7))
@@ -71,7 +71,7 @@ def _packed(where: str, one: Slice) -> np.ndarray:
         reader.SetImageIO(image_io)
         reader.Update()
     except RuntimeError as error:
-        raise ValueError(f"{where}: cannot be decoded: {itk_reason(error)}") from error
+        raise ValueError(f"{where}: its packed pixels cannot be decoded") from error
     pixels = itk.array_from_image(reader.GetOutput())
     if pixels.shape != one.sizes:
         raise ValueError(f"{where}: decoded to {pixels.shape}, its header says {one.sizes}")
@@ -88,7 +88,9 @@ def _require_whole(where: str, one: Slice) -> None:
     if content.startswith((JPEG_START, JPEG_2000_START)):
         whole, sizes = content.rstrip(b"\0").endswith(END), _sizes(content)
     else:
-        whole, sizes = _rle_bytes(content) >= one.sizes[0] * one.sizes[1] * one.allocated // 8, one.sizes
+        unpacked, sizes = _rle_bytes(content), one.sizes
+        whole = len(unpacked) == one.allocated // 8 and min(unpacked) >= sizes[0] * sizes[1]
+
     if not whole:
         raise ValueError(f"{where}: its pixel data is cut short")
     if sizes != one.sizes:
@@ -113,14 +115,14 @@ def _sizes(content: bytes) -> tuple[int, int]:
     return 0, 0
 
 
-def _rle_bytes(content: bytes) -> int:
-    """How many bytes the segments of a run-length stream unpack to (PS3.5, annex G)."""
+def _rle_bytes(content: bytes) -> list[int]:
+    """How many bytes each segment of a run-length stream unpacks to (PS3.5, annex G)."""
     if len(content) < RLE_HEADER_BYTES:
-        return 0
+        return []
     n, *starts = struct.unpack("<16I", content[:RLE_HEADER_BYTES])
-    starts = [*starts[: min(n, 15)], len(content)]
-    total = 0
-    for at, end in pairwise(starts):
+    found = []
+    for at, end in pairwise([*starts[: min(n, 15)], len(content)]):
+        total, end = 0, min(end, len(content))
         while at < end:
             count = content[at]
             if count > 128:
@@ -130,4 +132,5 @@ def _rle_bytes(content: bytes) -> int:
                 copied = count + 1 if count < 128 else 0
                 total += min(copied, end - at - 1)
                 at += 1 + copied
-    return total
+        found.append(total)
+    return found

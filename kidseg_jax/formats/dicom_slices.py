@@ -12,11 +12,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kidseg_jax.formats.dicom_header import Header, Order, read_header
+from kidseg_jax.formats.dicom_header import BIG_ENDIAN, Header, Order, read_header
 
 CT_CLASS = "1.2.840.10008.5.1.4.1.1.2"
 DIRECTORY_CLASS = "1.2.840.10008.1.3.10"
 MODALITIES = "CR DOC DX KO MG MR NM OT PR PT REG RF RTDOSE RTIMAGE RTPLAN RTSTRUCT SC SEG SM SR US XA XC"
+PLAIN = ("", "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", BIG_ENDIAN)
+PACKED = (
+    "1.2.840.10008.1.2.5",
+    *(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81, 90, 91)),
+)
 ENDINGS = (".dcm", ".dicom", ".ima")
 NO_PLACE = "images without position, orientation or spacing"
 RIGHT_ANGLE = 1e-2
@@ -214,6 +219,9 @@ def _wrong_pixels(one: Slice, header: Header) -> str:
         return "its values go through a lookup table, which is not read"
     if one.rescale and not (np.isfinite(one.rescale).all() and one.rescale[0]):
         return f"rescale slope and intercept must be finite and not zero, got {one.rescale}"
+    syntax = header.text("syntax")
+    if syntax not in (PACKED if one.packed else PLAIN):
+        return "its pixels are stored in a way that is not read (transfer syntax)"
     if one.packed:
         return ""
     there, needed = one.pixels[0][1], one.sizes[0] * one.sizes[1] * one.allocated // 8
