@@ -1,6 +1,4 @@
-"""Pixels of DICOM images: every bit that counts becomes HU, packed or not, and a file that is cut is refused by
-name.
-"""
+"""Pixels of DICOM images: every bit that counts becomes HU, packed or not; a cut file is refused by name."""
 
 from pathlib import Path
 

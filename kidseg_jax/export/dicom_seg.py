@@ -31,8 +31,6 @@ KEPT = (
     "StudyInstanceUID",
     "SeriesInstanceUID",
     "FrameOfReferenceUID",
-    "InstanceNumber",
-    "SliceThickness",
 )
 EMPTY = (
     "PatientName",
@@ -66,6 +64,8 @@ def write_dicom_seg(
     grid, an empty label map, or a series without the UIDs to refer to.
     """
     hd = _highdicom()
+    from pydicom.config import disable_value_validation
+
     from kidseg_jax.formats.dicom import read_slices
 
     slices, (geometry, _) = read_slices(source, series)
@@ -78,8 +78,10 @@ def write_dicom_seg(
     numbers = np.zeros(256, np.uint8)
     for number, structure in enumerate(present, 1):
         numbers[structure.label] = number
+    with disable_value_validation():  # its warnings would repeat what a header says
+        images = [_stripped(one, source.name, geometry.spacing_mm[0]) for one in slices]
     segmentation = hd.seg.Segmentation(
-        source_images=[_stripped(one, source.name, geometry.spacing_mm[0]) for one in slices],
+        source_images=images,
         pixel_array=numbers[array],
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[_segment(hd, n, structure, origin) for n, structure in enumerate(present, 1)],
@@ -140,14 +142,15 @@ def _stripped(one: Slice, where: str, distance_mm: float) -> Any:
     from pydicom.uid import ImplicitVRLittleEndian
     from pydicom.valuerep import DSfloat
 
-    held = pydicom.dcmread(one.path, stop_before_pixels=True, specific_tags=list(KEPT), force=True)
-    missing = [key for key in KEPT if "UID" in key and not held.get(key)]
+    held = pydicom.dcmread(
+        one.path, stop_before_pixels=True, specific_tags=[*KEPT, "SliceThickness"], force=True
+    )
+    missing = [key for key in KEPT if not held.get(key)]
     if missing:
         raise ValueError(f"{where}: its images lack {', '.join(missing)}, a DICOM SEG cannot refer to them")
     stripped = pydicom.Dataset()
     for key in KEPT:
-        if key in held:
-            setattr(stripped, key, held.get(key))
+        setattr(stripped, key, held.get(key))
     for key in EMPTY:
         setattr(stripped, key, None)
     stripped.Modality = "CT"
@@ -158,8 +161,11 @@ def _stripped(one: Slice, where: str, distance_mm: float) -> Any:
         ("PixelSpacing", one.spacing_mm),
     ):
         setattr(stripped, key, [DSfloat(value, auto_format=True) for value in values])
-    if not stripped.get("SliceThickness"):
-        stripped.SliceThickness = DSfloat(distance_mm, auto_format=True)
+    try:
+        thickness_mm = abs(float(held.get("SliceThickness") or distance_mm))
+    except (TypeError, ValueError):
+        thickness_mm = distance_mm
+    stripped.SliceThickness = DSfloat(thickness_mm, auto_format=True)
     stripped.file_meta = FileMetaDataset()
     stripped.file_meta.TransferSyntaxUID = held.file_meta.get("TransferSyntaxUID", ImplicitVRLittleEndian)
     return stripped

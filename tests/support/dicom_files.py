@@ -76,7 +76,7 @@ def write_series(
 
 
 def without_meta(path: Path) -> None:
-    """Rewrite a file as a bare data set, implicit and little-endian: no preamble, no group of the file itself."""
+    """Rewrite a file as a bare data set, implicit and little-endian, with nothing before it."""
     stream = DicomBytesIO()
     stream.is_little_endian, stream.is_implicit_VR = True, True
     write_dataset(stream, pydicom.dcmread(path))
