@@ -9,7 +9,7 @@ from dicom_files import Edit, packed_by_itk, packed_by_pydicom, without_meta, wr
 from grids import body_ct
 from pydicom.dataset import FileDataset
 from pydicom.encaps import encapsulate, generate_frames
-from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, JPEGLSLossless, RLELossless
+from pydicom.uid import UID, ExplicitVRBigEndian, ImplicitVRLittleEndian, JPEGLSLossless, RLELossless
 
 from kidseg_jax.formats.volumes import read_ct, read_volume, read_with_notes
 from kidseg_jax.imaging.volume import Geometry

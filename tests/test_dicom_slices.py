@@ -13,7 +13,7 @@ from dicom_files import CANARIES, without_meta, write_series
 from grids import body_ct
 from pydicom.dataset import FileDataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import RLELossless, generate_uid
+from pydicom.uid import UID, RLELossless, generate_uid
 
 from kidseg_jax.cli.app import main
 from kidseg_jax.cohort.folder import find_images
@@ -37,7 +37,7 @@ def other(folder: Path, name: str, sop_class: str, modality: str, **elements: ob
     """One object of another kind in a series of its own, made from a slice."""
     (path,) = write_series(folder / "made", CT, skip=(1, 2, 3, 4, 5))
     data = pydicom.dcmread(path)
-    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = sop_class
+    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = UID(sop_class)
     data.Modality, data.SeriesInstanceUID = modality, generate_uid()
     for key, value in elements.items():
         setattr(data, key, value)
