@@ -222,7 +222,7 @@ def test_a_header_of_another_size_than_its_packed_pixels_is_refused(tmp_path, ki
 def test_a_way_of_storing_that_is_not_known_is_refused(tmp_path):
     def unknown(k: int, data: FileDataset) -> None:
         data.file_meta.TransferSyntaxUID = (
-            "1.2.840.113619.5.2"  # big-endian pixels behind a little-endian header
+            UID("1.2.840.113619.5.2")  # big-endian pixels behind a little-endian header
         )
 
     write_series(tmp_path / "ct", body_ct(PLAIN), edit=unknown)
