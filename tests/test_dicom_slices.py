@@ -142,6 +142,13 @@ def test_a_file_named_like_a_slice_is_no_other_file(tmp_path, content):
         read_volume(tmp_path)
 
 
+def test_a_slice_of_another_modality_is_refused_by_name(tmp_path):
+    """A series has one modality: the word is broken, and the file is still a slice of the CT."""
+    write_series(tmp_path, CT, edit=lambda k, data: setattr(data, "Modality", "BT") if k == 5 else None)
+    with pytest.raises(ValueError, match=r"IM\d+: is one of the objects of modality other than CT"):
+        read_volume(tmp_path)
+
+
 def test_a_slice_without_modality_is_a_slice(tmp_path):
     write_series(tmp_path, CT, edit=lambda k, data: data.__delattr__("Modality") if k == 5 else None)
     np.testing.assert_array_equal(read_volume(tmp_path).array, CT.array)

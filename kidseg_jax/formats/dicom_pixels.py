@@ -100,15 +100,15 @@ def _require_whole(where: str, one: Slice) -> None:
 
 
 def _sizes(content: bytes) -> tuple[int, int]:
-    """Rows and columns as a JPEG, JPEG-LS or JPEG 2000 stream names them; zeros where it does not."""
+    """Rows and columns as a JPEG, JPEG-LS or JPEG 2000 stream of one component names them, else zeros."""
     if content.startswith(JPEG_2000_START):
-        if len(content) < 24:
+        if len(content) < 42 or content[40:42] != b"\0\1":
             return 0, 0
         right, bottom, left, top = struct.unpack(">IIII", content[8:24])
         return bottom - top, right - left
     at = 2
     while at + 9 <= len(content) and content[at] == 0xFF:
-        if content[at + 1] in FRAMES:
+        if content[at + 1] in FRAMES and content[at + 9 : at + 10] == b"\1":
             rows, columns = struct.unpack(">HH", content[at + 5 : at + 9])
             return rows, columns
         at += 1 if content[at + 1] == 0xFF else 2 + int.from_bytes(content[at + 2 : at + 4], "big")

@@ -66,10 +66,10 @@ class Broken(NamedTuple):
 
 
 class Other(NamedTuple):
-    """An object that is no slice; of_ct: where slices of its series are, it should be one."""
+    """An object that is no slice; stray: where slices of its series are, it should be one."""
 
     kind: str
-    of_ct: bool = False
+    stray: bool
 
 
 class Scan(NamedTuple):
@@ -106,7 +106,7 @@ def scan(folder: Path) -> Scan:
                 others.append((name, header.text("series"), one))
     series = {one.series_uid for one in found.slices}
     for name, series_uid, other in others:
-        if other.of_ct and series_uid in series:
+        if other.stray and series_uid in series:
             found.broken.append(Broken(name, series_uid, f"is one of the {other.kind}"))
         else:
             found.left_out[other.kind] += 1
@@ -142,9 +142,11 @@ def slice_of(path: Path, name: str, header: Header) -> Slice | Broken | Other:
     sop_class = header.text("class") or header.text("media class")
     if modality != "CT" and (modality or sop_class not in ("", CT_CLASS)):
         known = modality if modality in MODALITIES.split() else "other than CT"
-        return Other(f"objects of modality {known}")
+        if header.fault and modality and known != modality and not series_uid:
+            return Broken(name, "", header.fault)
+        return Other(f"objects of modality {known}", True)  # a series has one modality
     if "LOCALIZER" in header.text("image type").upper():
-        return Other("localisers")
+        return Other("localisers", False)
     if header.fault:
         return Broken(name, series_uid, header.fault)
     is_ct = sop_class in ("", CT_CLASS)
