@@ -3,11 +3,13 @@
 from typing import Any
 
 import itk
+import nibabel
 import numpy as np
 import pytest
-from dicom_files import CANARIES, write_series
+from dicom_files import CANARIES, Edit, write_series
 from grids import body_ct, oblique
 
+from kidseg_jax.cli.app import main
 from kidseg_jax.formats.volumes import read_ct, read_volume, read_with_notes
 from kidseg_jax.imaging.volume import Geometry
 
@@ -136,6 +138,91 @@ def test_a_missing_slice_is_named(tmp_path, skip, message):
     write_series(tmp_path, body_ct(PLAIN), skip=skip)
     with pytest.raises(ValueError, match=message):
         read_ct(tmp_path)
+
+
+def placed(along_mm: list[float]) -> Edit:
+    """An edit that puts slice k at a height of its own."""
+    return lambda k, data: setattr(data, "ImagePositionPatient", [-10.0, 20.0, along_mm[k]])
+
+
+@pytest.mark.parametrize("step_mm", [0.625, 1.25, 0.7, 0.33])
+def test_positions_rounded_to_a_tenth_of_a_millimetre_are_read(tmp_path, step_mm):
+    ct = body_ct(Geometry((40, 8, 9), (step_mm, 0.75, 0.5), (-10.0, 20.0, 0.0)))
+    write_series(tmp_path, ct, edit=placed([round(k * step_mm, 1) for k in range(40)]))
+    read = read_ct(tmp_path)
+    np.testing.assert_array_equal(read.array, ct.array)
+    assert read.geometry.is_close(ct.geometry, 0.051)  # as far as rounding moves a slice
+
+
+@pytest.mark.parametrize("step_mm", [0.625, 1.25])
+@pytest.mark.parametrize("gone", [1, 20, 38])
+def test_a_slice_is_missed_between_rounded_positions_too(tmp_path, step_mm, gone):
+    ct = body_ct(Geometry((40, 8, 9), (step_mm, 0.75, 0.5)))
+    write_series(tmp_path, ct, edit=placed([round(k * step_mm, 1) for k in range(40)]), skip=(gone,))
+    with pytest.raises(ValueError, match="1 slices are missing"):
+        read_ct(tmp_path)
+
+
+def test_a_slice_out_of_its_place_is_refused(tmp_path):
+    write_series(tmp_path, body_ct(PLAIN), edit=placed([0, 2.5, 5, 7.8, 10, 12.5]))
+    with pytest.raises(
+        ValueError, match=r"slice distance varies, 2.2 to 2.8 mm, first between 5.00 and 7.80 mm"
+    ):
+        read_ct(tmp_path)
+
+
+@pytest.mark.parametrize("edge", [0.0005, 0.00049999999, 0.0])
+def test_axes_that_differ_by_rounding_are_one_series(tmp_path, edge):
+    """Also where a rounded number would turn over between two slices."""
+
+    def wobble(k: int, data: Any) -> None:
+        s = edge + (1e-7 if k % 2 else -1e-7)
+        c = (1 - s * s) ** 0.5
+        data.ImageOrientationPatient = [f"{v:.10f}" for v in (c, s, 0, -s, c, 0)]
+        data.PixelSpacing = [f"{0.75 + (1e-5 if k % 2 else -1e-5):.6f}", "0.5"]
+
+    ct = body_ct(PLAIN)
+    write_series(tmp_path, ct, edit=wobble)
+    np.testing.assert_array_equal(read_ct(tmp_path).array, ct.array)
+
+
+@pytest.mark.parametrize("turn", [(2, 0, 0, 0, 1, 0), (1, 0, 0, 1, 0, 0), (0, 0, 0, 0, 0, 0)])
+def test_axes_that_are_none_are_refused(tmp_path, turn):
+    write_series(
+        tmp_path, body_ct(PLAIN), edit=lambda k, d: setattr(d, "ImageOrientationPatient", list(turn))
+    )
+    with pytest.raises(
+        ValueError, match="need DICOM images of a CT, got none; left out: 6 images without position"
+    ):
+        read_ct(tmp_path)
+
+
+def test_gantry_tilt_is_refused(tmp_path):
+    write_series(
+        tmp_path, body_ct(PLAIN), edit=lambda k, d: setattr(d, "ImagePositionPatient", [0, k * 0.5, k * 2.5])
+    )
+    with pytest.raises(ValueError, match=r"gantry tilt: slices are sheared by 11.31 degrees"):
+        read_ct(tmp_path)
+
+
+def test_many_series_of_one_number_have_names_of_their_own(tmp_path):
+    for n in range(28):
+        write_series(tmp_path, body_ct(PLAIN, n), skip=(2, 3, 4, 5), prefix=f"{chr(97 + n // 26)}{n}_")
+    with pytest.raises(ValueError, match=r"28 series, name one of: '1' .*'1b' .*'1z' .*'1-27' .*'1-28'"):
+        read_ct(tmp_path)
+
+
+def test_the_advice_names_an_option_that_is_there(tmp_path, capsys):
+    """`info` has what a refusal of its own asks for: --series and --form."""
+    write_series(tmp_path / "ct", body_ct(PLAIN, 1), number=3, prefix="A")
+    write_series(tmp_path / "ct", body_ct(PLAIN, 2), number=7, prefix="B")
+    assert main(["info", str(tmp_path / "ct")]) == 1
+    assert "info and export: --series" in capsys.readouterr().out
+    assert main(["info", str(tmp_path / "ct"), "--series", "7"]) == 0
+    nibabel.save(nibabel.Nifti1Image(body_ct(PLAIN).array.T, None), tmp_path / "a.nii.gz")
+    assert main(["info", str(tmp_path / "a.nii.gz")]) == 1
+    assert "store one; in predict and info, --form pixdim" in capsys.readouterr().out
+    assert main(["info", str(tmp_path / "a.nii.gz"), "--form", "pixdim"]) == 0
 
 
 def test_the_real_series_reads_like_itk(shared_data):

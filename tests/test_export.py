@@ -15,7 +15,7 @@ import pydicom
 import pytest
 import slicerio
 import trimesh
-from dicom_files import CANARIES, write_series
+from dicom_files import CANARIES, without_meta, write_series
 from grids import body_ct, oblique, two_kidneys
 
 from kidseg_jax.cli.app import main
@@ -155,6 +155,41 @@ def test_dicom_seg_in_highdicom(tmp_path, origin, algorithm, turned):
         assert found.segmented_property_type.value == s.sct_code
         lab = highdicom.color.CIELabColor.from_rgb(*s.rgb)
         assert list(found.RecommendedDisplayCIELabValue) == list(lab.value)
+
+
+@pytest.mark.parametrize("odd", ["without meta", "no thickness", "thickness of words", "positions in full"])
+def test_dicom_seg_over_files_that_lack_what_they_may(tmp_path, odd):
+    """Thickness is then the distance between slices, and geometry stands as it was read."""
+
+    def edit(k: int, data: Any) -> None:
+        if odd == "no thickness":
+            del data.SliceThickness
+        elif odd == "thickness of words":
+            data.add_new(0x00180050, "LO", CANARIES[0])
+        elif odd == "positions in full":
+            data.add_new(0x00200032, "LO", [f"{float(v):.15f}" for v in data.ImagePositionPatient])
+
+    paths = write_series(tmp_path / "ct", body_ct(GRID), edit=edit)
+    if odd == "without meta":
+        for path in paths:
+            without_meta(path)
+    source = tmp_path / "one.nii.gz"
+    write_volume(source, LABELS)
+    found = pydicom.dcmread(
+        export(source, "dicom-seg", tmp_path / "out", "--ct", str(tmp_path / "ct")) / "one.dcm"
+    )
+    measures = found.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    thick = GRID.spacing_mm[0] * (1.0 if "thickness" in odd else 1.5)
+    assert float(measures.SliceThickness) == pytest.approx(thick)
+    places = {
+        tuple(f.PlanePositionSequence[0].ImagePositionPatient) for f in found.PerFrameFunctionalGroupsSequence
+    }
+    ks = np.flatnonzero(LABELS.array.any((1, 2)))
+    np.testing.assert_allclose(
+        sorted(places, key=lambda p: p[2]),
+        sorted(map(tuple, GRID.to_world(np.stack([ks, 0 * ks, 0 * ks], 1))), key=lambda p: p[2]),
+        atol=1e-6,
+    )
 
 
 def test_dicom_seg_refers_and_tells_nothing_else(tmp_path):

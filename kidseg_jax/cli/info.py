@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
@@ -26,6 +27,10 @@ class Arguments:
     """The files are label maps without CTs."""
     label_map: str = "kidseg"
     """What the label values mean: kidseg, kits19, kits21, kits23, kipa22, cect, auto or a .toml file."""
+    series: str | None = None
+    """Which series of a DICOM folder, when it holds several."""
+    form: Literal["sform", "qform", "pixdim"] | None = None
+    """Which orientation of a NIfTI file to believe, when they contradict each other."""
 
 
 @dataclass
@@ -40,7 +45,7 @@ class Row:
 def run(arguments: Arguments) -> int:
     """Print the table and the problems; 0 when every case can be used, 1 when one cannot."""
     files, labels = list_cases(arguments)
-    rows = [describe(one, labels, arguments.only_labels) for one in files]
+    rows = [describe(one, labels, arguments) for one in files]
     print(table([row.cells for row in rows]))
     for row in rows:
         for note in row.notes:
@@ -70,7 +75,7 @@ def list_cases(arguments: Arguments) -> tuple[Sequence[CaseFiles], LabelMap]:
         return [CaseFiles(name, name, image, None) for name, image in find_images(path)], labels
 
 
-def describe(files: CaseFiles, labels: LabelMap, only_labels: bool = False) -> Row:
+def describe(files: CaseFiles, labels: LabelMap, arguments: Arguments) -> Row:
     """One case's row; what goes wrong while reading it is its reason to be refused."""
     from kidseg_jax.cohort.label_maps import read_structures
     from kidseg_jax.formats.volumes import hounsfield, read_with_notes
@@ -78,13 +83,13 @@ def describe(files: CaseFiles, labels: LabelMap, only_labels: bool = False) -> R
 
     row = Row([files.name, files.patient, *[""] * (len(HEADINGS) - 2)])
     try:
-        ct, notes = read_with_notes(files.image)
+        ct, notes = read_with_notes(files.image, series=arguments.series, form=arguments.form)
         row.notes += notes
         grid = ct.geometry
         row.cells[2] = " ".join(str(n) for n in grid.shape[::-1])
         row.cells[3] = " ".join(f"{s:.3g}" for s in grid.spacing_mm[::-1])
         row.cells[4] = orientation(grid)
-        if only_labels:
+        if arguments.only_labels:
             _volumes(row, read_structures(files.image, labels), labels.structures)
             return row
         ct = ct.with_array(hounsfield(files.image.name, ct.array))

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple, overload
 from kidseg_jax.cohort.case import Case
 from kidseg_jax.cohort.label_maps import LabelMap, read_json, read_structures, read_toml
 from kidseg_jax.cohort.label_maps import label_map as label_map_named
+from kidseg_jax.formats.dicom_header import is_dicom as starts_as_dicom
+from kidseg_jax.formats.dicom_slices import walk
 from kidseg_jax.imaging.structures import NAMES, structures_in
 from kidseg_jax.imaging.volume import Volume, on_grid
 
@@ -119,10 +121,11 @@ def find_cases(folder: Path) -> tuple[CaseFiles, ...]:
 def find_images(path: Path) -> list[tuple[str, Path]]:
     """Name and place of every CT of a path: a file, a DICOM folder (both one CT), or a folder of cases.
 
-    A folder of cases is one that `find_cases` knows, one of image files, or one of DICOM folders. What this
-    package writes beside its input (NAME_kidseg.*) is no image. Raises ValueError for a folder with no image.
+    A folder of cases is one that `find_cases` knows, one of image files, or one of DICOM folders, each with
+    all that lies below it. What this package writes beside its input (NAME_kidseg.*) is no image. Raises
+    ValueError for a folder with no image.
     """
-    if path.is_file() or any(is_dicom(p) for p in path.iterdir() if p.is_file()):
+    if path.is_file() or any(is_dicom(p) for p in path.iterdir()):
         return [(_stem(path) if path.is_file() else path.resolve().name, path)]
     if (path / "dataset.json").exists():
         return [(one.name, one.image) for one in _of_dataset(path)]
@@ -130,7 +133,7 @@ def find_images(path: Path) -> list[tuple[str, Path]]:
     files = sorted(p for p in path.iterdir() if p.is_file() and _stem(p) != p.name)
     images = [(_stem(p), p) for p in files if not _stem(p).endswith("_kidseg") and not p.name.startswith(".")]
     folders = sorted(p for p in path.iterdir() if p.is_dir() and p.name not in dict(cases))
-    series = [(p.name, p) for p in folders if any(is_dicom(q) for q in p.iterdir() if q.is_file())]
+    series = [(p.name, p) for p in folders if any(is_dicom(q) for q in walk(p))]
     found = sorted(cases + images + series)
     if not found:
         raise ValueError(f"{path.name}: need a CT, a DICOM folder or a folder of cases, found no image")
@@ -141,11 +144,10 @@ def find_images(path: Path) -> list[tuple[str, Path]]:
 
 
 def is_dicom(path: Path) -> bool:
-    """True for a DICOM file with a preamble, or one whose name ends in .dcm."""
-    if path.name.lower().endswith(".dcm"):
-        return True
-    with open(path, "rb") as stream:
-        return stream.read(132)[128:] == b"DICM"
+    """True for a file that starts as DICOM does, or whose name ends in .dcm, and is not hidden."""
+    if path.name.startswith(".") or not path.is_file():
+        return False
+    return path.name.lower().endswith(".dcm") or starts_as_dicom(path)
 
 
 def _of_folders(folder: Path) -> list[CaseFiles]:

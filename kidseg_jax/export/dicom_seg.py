@@ -15,6 +15,7 @@ import numpy as np
 
 from kidseg_jax import __version__
 from kidseg_jax.atomic import written_whole
+from kidseg_jax.formats.dicom_slices import Slice
 from kidseg_jax.imaging.structures import CATEGORIES, Structure
 from kidseg_jax.imaging.volume import Volume, canonical, on_grid_of, require_same_grid
 
@@ -30,14 +31,6 @@ KEPT = (
     "StudyInstanceUID",
     "SeriesInstanceUID",
     "FrameOfReferenceUID",
-    "Modality",
-    "InstanceNumber",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "PixelSpacing",
-    "SliceThickness",
-    "Rows",
-    "Columns",
 )
 EMPTY = (
     "PatientName",
@@ -71,9 +64,11 @@ def write_dicom_seg(
     grid, an empty label map, or a series without the UIDs to refer to.
     """
     hd = _highdicom()
-    from kidseg_jax.formats.dicom import read_geometry
+    from pydicom.config import disable_value_validation
 
-    slices, geometry = read_geometry(source, series)
+    from kidseg_jax.formats.dicom import read_slices
+
+    slices, (geometry, _) = read_slices(source, series)
     grid = Volume(np.broadcast_to(np.int8(0), geometry.shape), geometry)
     require_same_grid(path.name, canonical(grid), canonical(labels))
     array = on_grid_of(canonical(labels).array, grid).array
@@ -83,8 +78,10 @@ def write_dicom_seg(
     numbers = np.zeros(256, np.uint8)
     for number, structure in enumerate(present, 1):
         numbers[structure.label] = number
+    with disable_value_validation():  # its warnings would repeat what a header says
+        images = [_stripped(one, source.name, geometry.spacing_mm[0]) for one in slices]
     segmentation = hd.seg.Segmentation(
-        source_images=[_stripped(one, source.name) for one in slices],
+        source_images=images,
         pixel_array=numbers[array],
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[_segment(hd, n, structure, origin) for n, structure in enumerate(present, 1)],
@@ -134,21 +131,41 @@ def _segment(hd: Any, number: int, structure: Structure, origin: Origin) -> Any:
     )
 
 
-def _stripped(path: Path, where: str) -> Any:
-    """A header with what a reference needs and nothing else."""
+def _stripped(one: Slice, where: str, distance_mm: float) -> Any:
+    """A header with what a reference needs and nothing else: UIDs, and geometry as it was read.
+
+    Files without their own meta group, and without a thickness, have the usual ones: implicit and
+    little-endian, and the distance between slices.
+    """
     import pydicom
     from pydicom.dataset import FileMetaDataset
+    from pydicom.uid import ImplicitVRLittleEndian
+    from pydicom.valuerep import DSfloat
 
-    held = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(KEPT))
-    missing = [key for key in KEPT if "UID" in key and not held.get(key)]
+    held = pydicom.dcmread(
+        one.path, stop_before_pixels=True, specific_tags=[*KEPT, "SliceThickness"], force=True
+    )
+    missing = [key for key in KEPT if not held.get(key)]
     if missing:
         raise ValueError(f"{where}: its images lack {', '.join(missing)}, a DICOM SEG cannot refer to them")
     stripped = pydicom.Dataset()
     for key in KEPT:
-        if key in held:
-            setattr(stripped, key, held.get(key))
+        setattr(stripped, key, held.get(key))
     for key in EMPTY:
         setattr(stripped, key, None)
+    stripped.Modality = "CT"
+    stripped.Rows, stripped.Columns = one.sizes
+    for key, values in (
+        ("ImagePositionPatient", one.origin_mm),
+        ("ImageOrientationPatient", one.row + one.column),
+        ("PixelSpacing", one.spacing_mm),
+    ):
+        setattr(stripped, key, [DSfloat(value, auto_format=True) for value in values])
+    try:
+        thickness_mm = abs(float(held.get("SliceThickness") or distance_mm))
+    except (TypeError, ValueError):
+        thickness_mm = distance_mm
+    stripped.SliceThickness = DSfloat(thickness_mm, auto_format=True)
     stripped.file_meta = FileMetaDataset()
-    stripped.file_meta.TransferSyntaxUID = held.file_meta.TransferSyntaxUID
+    stripped.file_meta.TransferSyntaxUID = held.file_meta.get("TransferSyntaxUID", ImplicitVRLittleEndian)
     return stripped

@@ -1,4 +1,4 @@
-"""The itk module, quiet, and its errors in one line: DICOM alone is read through it."""
+"""The itk module, quiet: packed pixels of DICOM alone are read through it."""
 
 import threading
 from typing import Any
@@ -20,11 +20,3 @@ def quiet_itk() -> Any:
         for part in ("ImageFileReader", "PyBuffer"):
             getattr(module, part)
     return module
-
-
-def itk_reason(error: BaseException) -> str:
-    """The last plain line of an ITK exception, without source files, addresses and folders."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[-1] if lines else type(error).__name__
-    text = text.split("): ")[-1].removeprefix("ITK ERROR: ")
-    return " ".join(word.rsplit("/", 1)[-1] if "/" in word else word for word in text.split())

@@ -13,6 +13,7 @@ from kidseg_jax.formats.raw import Stored, check_length, first_bytes, packing_of
 
 Form = Literal["sform", "qform", "pixdim"]
 HEADER_BYTES = 348
+NAME_IT = "in predict and info, --form"
 FORM_TOLERANCE_VOXELS = 0.1
 HALF_TURN = 1e-7  # below this 1 - b2 - c2 - d2 is rounding of float32, as the standard's own code has it
 TYPES = {
@@ -128,8 +129,8 @@ def grid_of_header(where: str, header: Header, form: Form | None = None) -> Grid
 def _only_form(where: str, header: Header) -> Form:
     if header.sform_code <= 0 and header.qform_code <= 0:
         raise ValueError(
-            f"{where}: no orientation is stored (qform and sform codes are 0); name the form "
-            "'pixdim' to take the axes as left, posterior, superior"
+            f"{where}: no orientation is stored (qform and sform codes are 0): store one; {NAME_IT} "
+            "pixdim takes the axes as left, posterior, superior"
         )
     if header.sform_code <= 0:
         return "qform"
@@ -147,15 +148,15 @@ def _only_form(where: str, header: Header) -> Form:
         )
         if not apart <= FORM_TOLERANCE_VOXELS * spacing.min():
             raise ValueError(
-                f"{where}: qform and sform put a corner {apart * header.unit_mm:.3g} mm apart; "
-                "name the form to believe, 'sform' or 'qform'"
+                f"{where}: qform and sform put a corner {apart * header.unit_mm:.3g} mm apart: "
+                f"store one; {NAME_IT} sform or qform says which to believe"
             )
     elif not (
         np.abs(spacing - pixdim) * far <= FORM_TOLERANCE_VOXELS * spacing.min() + 1e-3 * spacing * far
     ).all():
         raise ValueError(
-            f"{where}: pixdim says the spacing is {_text(pixdim)}, the sform says {_text(spacing)}; "
-            "name the form to believe, 'sform' or 'pixdim'"
+            f"{where}: pixdim says the spacing is {_text(pixdim)}, the sform says {_text(spacing)}: "
+            f"store one; {NAME_IT} sform or pixdim says which to believe"
         )
     return "sform"
 

@@ -2,12 +2,16 @@
 out.
 """
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
 from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from kidseg_jax.imaging.volume import Volume
@@ -69,3 +73,43 @@ def write_series(
         pydicom.dcmwrite(path, data, enforce_file_format=True)
         paths.append(path)
     return paths
+
+
+def without_meta(path: Path) -> None:
+    """Rewrite a file as a bare data set, implicit and little-endian, with nothing before it."""
+    stream = DicomBytesIO()
+    stream.is_little_endian, stream.is_implicit_VR = True, True
+    write_dataset(stream, pydicom.dcmread(path))
+    path.write_bytes(stream.getvalue())
+
+
+def packed_by_itk(kind: str) -> Edit:
+    """An edit that packs the pixels as ITK's own writer does: JPEG (lossless) or JPEG2000."""
+
+    def edit(k: int, data: FileDataset) -> None:
+        import itk
+
+        module: Any = itk
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "one.dcm"
+            image_io = module.GDCMImageIO.New()
+            image_io.SetCompressionType(getattr(module.GDCMImageIOEnums, f"Compression_{kind}"))
+            pixels = np.frombuffer(data.PixelData, np.uint16).reshape(data.Rows, data.Columns).copy()
+            image = module.image_from_array(pixels)
+            writer = module.ImageFileWriter[type(image)].New()
+            writer.SetInput(image)
+            writer.SetImageIO(image_io)
+            writer.SetFileName(str(path))
+            writer.UseCompressionOn()
+            writer.Update()
+            packed = pydicom.dcmread(path)
+        data.PixelData = packed.PixelData
+        data["PixelData"].VR, data["PixelData"].is_undefined_length = "OB", True
+        data.file_meta.TransferSyntaxUID = packed.file_meta.TransferSyntaxUID
+
+    return edit
+
+
+def packed_by_pydicom(syntax: str) -> Edit:
+    """An edit that packs the pixels in a transfer syntax that pydicom can write."""
+    return lambda k, data: data.compress(syntax, generate_instance_uid=False)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from kidseg_jax.formats.grid import Grid, grid_of
-from kidseg_jax.formats.itk import itk_reason, quiet_itk
+from kidseg_jax.formats.itk import quiet_itk
 
 
 def read_nrrd(path: Path) -> tuple[np.ndarray, Grid]:
@@ -82,3 +82,11 @@ def _grid(where: str, image_io: Any) -> Grid:
     spacing = np.array([image_io.GetSpacing(i) for i in range(3)], float)
     sizes = tuple(image_io.GetDimensions(i) for i in range(3))
     return grid_of(where, sizes, directions * spacing, [image_io.GetOrigin(i) for i in range(3)])
+
+
+def itk_reason(error: BaseException) -> str:
+    """The last plain line of an ITK exception, without source files, addresses and folders."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[-1] if lines else type(error).__name__
+    text = text.split("): ")[-1].removeprefix("ITK ERROR: ")
+    return " ".join(word.rsplit("/", 1)[-1] if "/" in word else word for word in text.split())
