@@ -57,7 +57,19 @@ def _is_alive(process: int) -> bool:
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a text file whole, in UTF-8."""
     with written_whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(as_utf8(text), encoding="utf-8")
+
+
+def as_utf8(text: str) -> str:
+    """The text as UTF-8 can hold it, whatever the locale is that a file's name in it was read in.
+
+    Bytes of a name that an ASCII locale could not tell become the letters that they are; what is no letter
+    even so becomes an escape.
+    """
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def sync_folder(folder: Path) -> None:

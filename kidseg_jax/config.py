@@ -1,8 +1,11 @@
 """Every setting of a run, its unit and its default: frozen records; the presets `demo`, `paper` and `gpu`."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
+MOST_CHANNELS = 4096
+MOST_VOXELS = 512**3  # of a patch
 PHANTOM_RECORD = "phantom.json"  # the CohortConfig beside a phantom cohort on disk
 
 
@@ -122,19 +125,29 @@ class NetConfig:
     """Compute type: float32 or bfloat16; parameters and norms stay float32."""
 
     def __post_init__(self) -> None:
+        if any(type(n) is not int for n in (*self.features, self.pool, *self.patch)):
+            raise TypeError("NetConfig: features, pool and patch must be whole numbers")
         if len(self.features) < 2 or min(self.features) < 1:
             raise ValueError(
                 f"NetConfig.features: need at least 2 levels of 1 channel or more, got {self.features}"
+            )
+        if len(self.features) > 10 or max(self.features) > MOST_CHANNELS:
+            raise ValueError(
+                f"NetConfig.features: need at most 10 levels of {MOST_CHANNELS} channels, got {self.features}"
             )
         if self.pool < 2:
             raise ValueError(f"NetConfig.pool: need 2 or more, got {self.pool}")
         block = self.pool ** (len(self.features) - 1)
         if len(self.patch) != 3 or any(n < block or n % block for n in self.patch):
             raise ValueError(f"NetConfig.patch: need three sizes divisible by {block}, got {self.patch}")
-        if not self.spacing_mm > 0:
+        if math.prod(self.patch) > MOST_VOXELS:
+            raise ValueError(f"NetConfig.patch: need at most {MOST_VOXELS} voxels, got {self.patch}")
+        if not 0 < self.spacing_mm < math.inf:
             raise ValueError(f"NetConfig.spacing_mm: must be positive, got {self.spacing_mm}")
-        if not self.window_hu[0] < self.window_hu[1]:
-            raise ValueError(f"NetConfig.window_hu: need low < high, got {self.window_hu}")
+        if len(self.offset_mm) != 3 or not all(map(math.isfinite, self.offset_mm)):
+            raise ValueError(f"NetConfig.offset_mm: need three finite numbers, got {self.offset_mm}")
+        if len(self.window_hu) != 2 or not -math.inf < self.window_hu[0] < self.window_hu[1] < math.inf:
+            raise ValueError(f"NetConfig.window_hu: need low < high, both finite, got {self.window_hu}")
         if self.dtype not in ("float32", "bfloat16"):
             raise ValueError(f"NetConfig.dtype: need float32 or bfloat16, got {self.dtype!r}")
 

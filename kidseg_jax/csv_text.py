@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-FORMULA = re.compile(r"[=+@\t\r-]")
+FORMULA = re.compile("[=+@\t\n\uff1d\uff0b\uff20\uff0d-]")  # full-width ones, too
 NUMBER = re.compile(r"-|[+-]?[0-9.]+(e[+-]?[0-9]+)?( ± [0-9.]+)?( %)?")
 
 
@@ -21,5 +21,7 @@ def csv_text(rows: Iterable[Iterable[Any]]) -> str:
 
 
 def _cell(value: Any) -> Any:
+    if isinstance(value, str):
+        value = value.replace("\r", "\n")  # the csv module quotes this one alone
     is_formula = isinstance(value, str) and FORMULA.match(value) and not NUMBER.fullmatch(value)
     return f"'{value}" if is_formula else value

@@ -175,6 +175,28 @@ def test_a_checkpoint_that_does_not_say_what_models_do_is_refused(tmp_path, mode
         load_models(tmp_path / "file.safetensors")
 
 
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"features": [2**20, 2**20]}, "at most 10 levels of 4096 channels"),
+        ({"features": [4096, 4096]}, "a fine network of its settings has"),
+        ({"features": [2, 4] * 100_000}, "at most 10 levels"),
+        ({"features": ["8", "16"]}, "need both networks"),
+        ({"patch": [2**40, 4, 4]}, "at most"),
+        ({"window_hu": [float("nan"), 1.0]}, "both finite"),
+        ({"spacing_mm": float("inf")}, "must be positive"),
+    ],
+)
+def test_sizes_that_a_file_claims_are_checked_before_memory_is_taken(
+    tmp_path, models, change, said, monkeypatch
+):
+    about = {"coarse_net": asdict(COARSE), "fine_net": {**asdict(FINE), **change}}
+    checkpoint.save(tmp_path / "file.safetensors", {"coarse": models.coarse, "fine": models.fine}, about)
+    monkeypatch.setattr("kidseg_jax.network.models.make_unet", None)  # never asked
+    with pytest.raises(ValueError, match=f"file.safetensors: .*{said}"):
+        load_models(tmp_path / "file.safetensors")
+
+
 def test_kidneys_are_named_by_case_and_side():
     assert Kidney("case_00001", "p", "left", (0, 0, 0), (1, 1, 1), False).name == "case_00001_left"
 

@@ -24,7 +24,7 @@ from kidseg_jax.atomic import sweep_leftovers
 from kidseg_jax.cohort.case import Case
 from kidseg_jax.formats.volumes import read_labels, write_volume
 from kidseg_jax.imaging.volume import Geometry, Volume
-from kidseg_jax.labelling.events import LabelEvent, MapEvent, content_hash
+from kidseg_jax.labelling.events import FileEvent, LabelEvent, MapEvent, content_hash
 from kidseg_jax.labelling.ledger import read_ledger
 from kidseg_jax.network import checkpoint
 from kidseg_jax.network.training import TrainState
@@ -153,7 +153,13 @@ def test_a_finished_stage_whose_files_are_lost_or_torn_is_rebuilt_bit_for_bit(un
             for path in (gone, cut):
                 assert any(path.name in line and "correcting" in line for line in named)
         require_same(out, expected)
-        assert (out / "ledger.jsonl").read_bytes() == ledger
+        now = (out / "ledger.jsonl").read_bytes()
+        assert now.startswith(ledger)  # and only the files that were written again are told again
+        told = [line.event for line in read_ledger(out / "ledger.jsonl").lines[ledger.count(b"\n") :]]
+        assert {e.path for e in told if isinstance(e, FileEvent)} <= {
+            f"stage_{k}/metrics.json" for k in (1, 2)
+        }
+        assert all(isinstance(event, FileEvent) for event in told)
 
 
 def test_a_corrected_file_that_was_changed_stops_the_run_and_nothing_is_written(

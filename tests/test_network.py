@@ -1,5 +1,7 @@
 """The U-Net's parts against values derived by hand, its losses, its optimizers, and its state in files."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -220,6 +222,43 @@ def test_torn_and_foreign_checkpoints_are_refused(tmp_path):
         checkpoint.load(file, state)
     with pytest.raises(FileNotFoundError):
         checkpoint.load(tmp_path / "none", state)
+
+
+def test_no_bit_of_a_header_can_change_unseen(tmp_path):
+    """Every bit of the part of the file that is not weights, and settings, names, shapes by hand."""
+    file = tmp_path / "state.safetensors"
+    tree = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.ones((), np.float32)}
+    said = {"window_hu": [-100.0, 300.0], "trained_on": {"cases": "phantoms"}}
+    checkpoint.save(file, tree, said)
+    data = file.read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    for bit in range(8 * end):
+        changed = bytearray(data)
+        changed[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(changed)
+        try:
+            same = checkpoint.read(file)
+        except ValueError as error:
+            assert str(file) in str(error) or "FORMAT" in str(error)
+            continue
+        assert same.about == said and same.arrays.keys() == {"['a']", "['b']"}  # white space, or the like
+        assert np.array_equal(same.arrays["['a']"], tree["a"])
+    for before, after in ((b"-100.0", b"-900.0"), (b"phantoms", b"patients"), (b"[2,3]", b"[3,2]")):
+        assert before in data
+        file.write_bytes(data.replace(before, after))
+        with pytest.raises(ValueError, match="do not match their checksum"):
+            checkpoint.read(file)
+
+
+def test_a_file_of_the_version_before_is_taken_with_a_word(tmp_path, capsys):
+    tree = {"a": np.arange(6, dtype=np.float32)}
+    arrays = {"['a']": tree["a"]}
+    header = {"format": checkpoint.BEFORE, "sha256": checkpoint._digest(arrays, ""), "about": '{"step": 1}'}
+    file = tmp_path / "old.safetensors"
+    file.write_bytes(checkpoint.packed(arrays, {checkpoint.HEADER: json.dumps(header)}))
+    assert np.array_equal(checkpoint.load(file, tree)["a"], tree["a"])
+    said = capsys.readouterr().err
+    assert said.startswith(f"kidseg_jax: {file}: of an older version") and said.count("\n") == 1
 
 
 def test_every_pass_sees_every_sample_once():

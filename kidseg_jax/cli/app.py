@@ -9,7 +9,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from kidseg_jax.cli.output import printable_output
+from kidseg_jax.cli.output import mend_streams, printable_output
+from kidseg_jax.stops import TERMINATED, Terminated, obeyed
 
 A = TypeVar("A")
 INTERRUPTED, CLOSED = 130, 141  # what a shell gives after Ctrl-C, and for a writer whose pipe was closed
@@ -31,6 +32,7 @@ VERBS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns its exit code (0 done, 1 done with failures, 2 refused)."""
+    mend_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
         with printable_output():
@@ -48,35 +50,54 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_verb(
-    arguments: type[A], run: Callable[[A], int], argv: Sequence[str], prog: str, default: A | None = None
+    arguments: type[A],
+    run: Callable[[A], int],
+    argv: Sequence[str],
+    prog: str,
+    default: A | None = None,
+    stopped: int = TERMINATED,
 ) -> int:
     """Parse `argv` into the dataclass `arguments` and run it; bad input becomes one line and exit code 2.
 
     A reader of the output that has seen enough, such as `head`, ends it without a word and with CLOSED;
-    Ctrl-C ends it with one line and INTERRUPTED.
+    Ctrl-C ends it with one line and INTERRUPTED, SIGTERM with one line and the code `stopped`.
     """
     try:
         given = parse(arguments, argv, prog, default)
     except ValueError as error:
         return refused(error)
     with printable_output():
-        return _ended(run, given)
+        return _ended(run, given, stopped)
 
 
-def _ended(run: Callable[[A], int], given: A) -> int:
+def _ended(run: Callable[[A], int], given: A, stopped: int) -> int:
     """The exit code of a verb, however it ends."""
     try:
-        code = run(given)
-        sys.stdout.flush()
+        with obeyed():
+            code = run(given)
+            sys.stdout.flush()
         return code
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return CLOSED
     except KeyboardInterrupt:
         print("kidseg_jax: interrupted; what was finished is kept", file=sys.stderr)
         return INTERRUPTED
+    except Terminated as stop:
+        kept = str(stop) or "what was finished is kept"
+        print(f"kidseg_jax: stopped by SIGTERM; {kept}", file=sys.stderr)
+        return stopped
     except (ValueError, OSError, MemoryError) as error:
-        return refused(error)
+        code = refused(error)
+        try:
+            sys.stdout.flush()
+        except OSError:  # the error was that of the output: said above, and not again when Python ends
+            _drop_output()
+        return code
+
+
+def _drop_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def refused(error: Exception) -> int:

@@ -1,10 +1,12 @@
 """`python -m kidseg_jax info DIR`: what a folder of cases holds, and what is wrong with it."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import tyro
 
 from kidseg_jax.cohort.folder import CaseFiles
@@ -105,20 +107,21 @@ def describe(files: CaseFiles, labels: LabelMap, arguments: Arguments) -> Row:
 def _describe_labels(row: Row, files: CaseFiles, labels: LabelMap, ct: Volume) -> None:
     from kidseg_jax.cohort.case import Case
     from kidseg_jax.cohort.folder import read_drawn
-    from kidseg_jax.cohort.split import kidney_labels, kidneys_of, split_kidneys
+    from kidseg_jax.cohort.split import kidneys_of, split_kidneys
     from kidseg_jax.imaging.measure import touched_faces
     from kidseg_jax.imaging.volume import canonical
 
     drawn = read_drawn(files, labels, ct)
     _volumes(row, drawn, labels.structures - files.lacks)
-    kidneys = kidneys_of(Case(files.name, files.patient, ct, drawn))
+    turned = canonical(drawn)
+    split = split_kidneys(turned.array, turned.spacing_mm, os.cpu_count() or 1)
+    kidneys = kidneys_of(Case(files.name, files.patient, ct, drawn), split=split)
     if not kidneys:
         raise ValueError("labels hold no parenchyma, so no kidney")
-    turned = canonical(drawn)
-    row.notes += split_kidneys(turned.array, turned.spacing_mm).notes
+    row.notes += split.notes
     sides = []
-    for kidney in kidneys:
-        faces = touched_faces(kidney_labels(drawn, kidney))
+    for number, kidney in enumerate(kidneys, 1):
+        faces = touched_faces(np.where(split.owner == number, turned.array, 0))
         sides.append(kidney.side + (" (RCC)" if kidney.has_rcc else ""))
         if faces:
             row.notes.append(f"{kidney.side} kidney is incomplete: it reaches the {', '.join(faces)} face")

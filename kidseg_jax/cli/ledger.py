@@ -7,14 +7,19 @@ from pathlib import Path
 
 import tyro
 
+from kidseg_jax.cli.output import shown_name
 from kidseg_jax.labelling.events import ApprovalEvent, LabelEvent
 from kidseg_jax.labelling.ledger import Chain, read_ledger
 from kidseg_jax.labelling.minutes import table
+from kidseg_jax.rundir import RunDirectory
+from kidseg_jax.staging.told import require_as_told
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Verify a ledger and print Table 2 from it; exit code 1 for a torn last line, 2 for a broken chain."""
+    """Verify a ledger and print Table 2 from it; exit code 1 for a torn last line, 2 for a broken chain or a
+    file of the run that is not what the ledger was told of it.
+    """
 
     run: tyro.conf.Positional[Path]
     """Run directory, or a ledger file."""
@@ -32,9 +37,11 @@ def run(arguments: Arguments) -> int:
     chain = read_ledger(path)
     if arguments.expect is not None and all(line.hash != arguments.expect for line in chain.lines):
         raise ValueError(f"{path}: no line has the hash {arguments.expect}: lines were cut off, or replaced")
+    if arguments.run.is_dir():
+        require_as_told(RunDirectory(arguments.run))
     if arguments.lines:
         for line in chain.lines:
-            print(line.number, line.written, line.event)
+            print(line.number, line.written, shown_name(str(line.event)))
     print(_who(chain))
     print(table(chain))
     print(f"{len(chain.lines)} lines, every hash holds; head {chain.head}")
@@ -55,11 +62,14 @@ def _who(chain: Chain) -> str:
         for event in chain.events(LabelEvent)
     )
     lines = [
-        f"stage {stage}: {n} structures {origin} by {annotator} with {tool}" + " (simulated)" * simulated
+        f"stage {stage}: {n} structures {origin} by {shown_name(annotator)} with {shown_name(tool)}"
+        + " (simulated)" * simulated
         for (stage, origin, annotator, tool, simulated), n in sorted(counts.items())
     ]
     approved = {(e.stage, e.approver, e.case) for e in chain.events(ApprovalEvent)}
     approved |= {(e.stage, e.approver, e.case) for e in chain.events(LabelEvent) if e.approver}
     cases = Counter((stage, approver) for stage, approver, _ in approved)
-    lines += [f"stage {stage}: {n} cases approved by {who}" for (stage, who), n in sorted(cases.items())]
+    lines += [
+        f"stage {stage}: {n} cases approved by {shown_name(who)}" for (stage, who), n in sorted(cases.items())
+    ]
     return "\n".join(lines)

@@ -1,5 +1,6 @@
 """What a verb prints: no name moves the cursor, whatever the terminal's encoding, or without one."""
 
+import io
 import os
 import re
 import sys
@@ -8,6 +9,11 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def shown_name(name: str) -> str:
+    """A name within a line: it cannot end the line, nor look like a column; `Printable` does the rest."""
+    return name.replace("\n", "\\n").replace("\t", "\\t")
 
 
 class Printable:
@@ -36,3 +42,18 @@ def printable_output() -> Iterator[None]:
             yield
         finally:
             sys.stdout, sys.stderr = before
+
+
+def mend_streams() -> None:
+    """Give a process an empty stream for each of stdin, stdout and stderr that is closed, so that no file it
+    opens takes the number; what an encoding lacks becomes an escape.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
+        elif number and isinstance(stream := getattr(sys, name), io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -11,7 +11,9 @@ from typing import Annotated, Literal
 import tyro
 
 from kidseg_jax.cli.app import refused, run_verb
+from kidseg_jax.cli.output import mend_streams
 from kidseg_jax.config import PRESETS, Config
+from kidseg_jax.stops import GO_ON
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Arguments:
 
 
 def run(arguments: Arguments) -> int:
-    """The whole loop; returns the exit code."""
+    """The whole loop; returns the exit code: 0, 3 when it waits for people, 75 when SIGTERM stopped it."""
     from kidseg_jax.staging.loop import run_loop
 
     if arguments.threads < 1:
@@ -70,6 +72,7 @@ def run(arguments: Arguments) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, with the preset's values as defaults, and run."""
+    mend_streams()
     given = list(sys.argv[1:] if argv is None else argv)
     default = Arguments()
     for name, preset in PRESETS.items():
@@ -82,7 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             default = replace(default, **settings_of(Path(resumed)))
     except (ValueError, OSError) as error:
         return refused(error)
-    return run_verb(Arguments, run, given, prog="python -m kidseg_jax.stage", default=default)
+    prog = "python -m kidseg_jax.stage"
+    return run_verb(Arguments, run, given, prog=prog, default=default, stopped=GO_ON)
 
 
 def _value_of(flag: str, given: Sequence[str]) -> str | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table as RichTable
 
 from kidseg_jax.csv_text import csv_text
@@ -73,13 +74,17 @@ def to_terminal(tables: Iterable[Table], width: int = 120) -> str:
     console = Console(file=io.StringIO(), width=width, color_system=None)
     for table in tables:
         drawn = RichTable(
-            title=table.title, title_justify="left", title_style="", box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1)
+            title=escape(table.title),
+            title_justify="left",
+            title_style="",
+            box=box.SIMPLE_HEAD,
+            padding=(0, 0, 0, 1),
         )
         drawn.add_column("", no_wrap=True)
         for column in table.columns:
-            drawn.add_column(column, justify="right", no_wrap=True)
+            drawn.add_column(escape(column), justify="right", no_wrap=True)
         for row in table.rows:
-            drawn.add_row(row.name, *(cell.text for cell in row.cells))
+            drawn.add_row(escape(row.name), *(escape(cell.text) for cell in row.cells))
         console.print(drawn)
         for note in table.notes:
             console.print(f"- {note}", markup=False, highlight=False)

@@ -14,6 +14,7 @@ import numpy as np
 
 from kidseg_jax import __version__
 from kidseg_jax.atomic import write_text
+from kidseg_jax.csv_text import csv_text
 from kidseg_jax.formats.volumes import write_volume
 from kidseg_jax.imaging.structures import PARENCHYMA, RCC, Structure
 from kidseg_jax.imaging.volume import Volume, oriented, require_same_grid
@@ -86,17 +87,17 @@ def write_kits(out: Path, items: Iterable[Item], held: Sequence[Structure]) -> P
     Artery, vein and ureter have no value there and become background. Cases of other names are numbered in
     order; cases.csv says which is which.
     """
-    rows = ["kits,case,patient"]
+    rows = [("kits", "case", "patient")]
     for number, item in enumerate(items):
         name = item.name if re.fullmatch(r"case_\d{5}", item.name) else f"case_{number:05d}"
-        if any(row.startswith(f"{name},") for row in rows):
+        if any(row[0] == name for row in rows):
             raise ValueError(f"export: two cases would be called {name}, {item.name} is one of them")
         if item.ct is not None:
             write_volume(out / name / "imaging.nii.gz", oriented(_ct(item), "IPL"))
         labels = renumbered(item.labels, KITS_VALUES)
         write_volume(out / name / "segmentation.nii.gz", oriented(labels, "IPL"))
-        rows.append(f"{name},{item.name},{item.patient}")
-    write_text(out / "cases.csv", "\n".join(rows) + "\n")
+        rows.append((name, item.name, item.patient))
+    write_text(out / "cases.csv", csv_text(rows))
     return out
 
 

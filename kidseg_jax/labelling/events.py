@@ -1,9 +1,9 @@
-"""What a ledger line says: labels made, filed or approved, time spent, a clock started, a torn line."""
+"""What a ledger line says: labels made, filed or approved, times, clocks, files, a torn line."""
 
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
@@ -125,6 +125,18 @@ class MapEvent:
 
 
 @dataclass(frozen=True)
+class FileEvent:
+    """A file of the run was finished, or is just about to be: its path in the run, and its hash.
+
+    sha256: of its bytes; of models the one that their file holds.
+    """
+
+    kind: ClassVar[str] = "file"
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class RepairEvent:
     """The last line was torn by a kill or a full disk: what it held, and where it stood."""
 
@@ -133,10 +145,8 @@ class RepairEvent:
     dropped: str
 
 
-Event = LabelEvent | TimeEvent | ClockEvent | ApprovalEvent | MapEvent | RepairEvent
-KINDS: dict[str, type[Event]] = {
-    event.kind: event for event in (LabelEvent, TimeEvent, ClockEvent, ApprovalEvent, MapEvent, RepairEvent)
-}
+Event = LabelEvent | TimeEvent | ClockEvent | ApprovalEvent | MapEvent | FileEvent | RepairEvent
+KINDS: dict[str, type[Event]] = {event.kind: event for event in get_args(Event)}
 
 
 def content_hash(array: np.ndarray) -> str:

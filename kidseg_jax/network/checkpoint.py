@@ -3,34 +3,44 @@
 import hashlib
 import json
 import os
+import sys
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save as packed
 
 from kidseg_jax.atomic import written_whole
 
-FORMAT = "kidseg_jax checkpoint 1"
+FORMAT = "kidseg_jax checkpoint 2"
+BEFORE = "kidseg_jax checkpoint 1"  # its checksum leaves out what is said of the tree
 HEADER = "kidseg_jax"
 Tree = TypeVar("Tree")
 
 
+class Saved(NamedTuple):
+    """A file as read, its checksum held: arrays by their leaves' paths, what is said of them, SHA-256."""
+
+    path: Path
+    arrays: dict[str, np.ndarray]
+    about: dict[str, Any]
+    sha256: str
+
+
 def save(path: str | os.PathLike[str], tree: Any, about: dict[str, Any]) -> str:
-    """Write the leaves of `tree` under their paths; returns the SHA-256 of the data.
+    """Write the leaves of `tree` under their paths; returns the SHA-256 of all that the file says.
 
     about: what can be JSON, written beside them. Raises OSError where there is no room.
     """
-    arrays = {name: np.asarray(leaf) for name, leaf in _named_leaves(tree)}
-    digest = _digest(arrays)
+    arrays = {name: np.asarray(leaf, order="C") for name, leaf in _named_leaves(tree)}
+    said = json.dumps(about)
+    digest = _digest(arrays, FORMAT + said)
+    header = json.dumps({"format": FORMAT, "sha256": digest, "about": said})
     with written_whole(path) as temporary:
-        header = json.dumps({"format": FORMAT, "sha256": digest, "about": json.dumps(about)})
-        try:
-            save_file(arrays, temporary, {HEADER: header})  # one key: safetensors writes several in any order
-        except SafetensorError as error:  # a full disk, too
-            raise OSError(f"{path}: cannot be written ({error})") from error
+        # one key: safetensors writes several in any order
+        temporary.write_bytes(packed(arrays, {HEADER: header}))
     return digest
 
 
@@ -39,7 +49,12 @@ def load(path: str | os.PathLike[str], like: Tree) -> Tree:
 
     Raises ValueError when the file is torn or fits another tree.
     """
-    arrays, _ = _read(Path(path))
+    return tree_of(read(path), like)
+
+
+def tree_of(saved: Saved, like: Tree) -> Tree:
+    """What was read, in the shape of `like`; ValueError when it fits another tree."""
+    path, arrays = saved.path, saved.arrays
     names = [name for name, _ in _named_leaves(like)]
     if sorted(names) != sorted(arrays):
         raise ValueError(f"{path}: holds {len(arrays)} arrays of another network, need {len(names)}")
@@ -53,30 +68,47 @@ def load(path: str | os.PathLike[str], like: Tree) -> Tree:
 
 def about(path: str | os.PathLike[str]) -> dict[str, Any]:
     """What was said of the tree when it was saved, and its `sha256`; ValueError when the file is torn."""
-    _, metadata = _read(Path(path))
-    return {**json.loads(metadata["about"]), "sha256": metadata["sha256"]}
+    saved = read(path)
+    return {**saved.about, "sha256": saved.sha256}
 
 
-def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def read(path: str | os.PathLike[str]) -> Saved:
+    """A file whose checksum holds over arrays, names, types, shapes and what is said of them.
+
+    Of a file of an older version the arrays alone are under the checksum: it is taken, with a line on stderr.
+    Raises FileNotFoundError or PermissionError, and ValueError when the file is torn, changed or another's.
+    """
+    path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint")
     if not os.access(path, os.R_OK):
         raise PermissionError(f"{path}: this user may not read it")
     try:
         with safe_open(path, framework="numpy") as stream:
-            metadata = json.loads((stream.metadata() or {}).get(HEADER, "{}"))
+            header = (stream.metadata() or {}).get(HEADER, "{}")
             arrays = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path}: not a whole checkpoint ({error})") from error
-    if metadata.get("format") != FORMAT:
+    try:
+        metadata = json.loads(header)
+        version, said, sha256 = (str(metadata.get(key)) for key in ("format", "about", "sha256"))
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path}: its header was changed ({error})") from error
+    if version not in (FORMAT, BEFORE):
         raise ValueError(f"{path}: need format {FORMAT!r}, got {metadata.get('format')!r}")
-    if _digest(arrays) != metadata.get("sha256"):
+    if _digest(arrays, version + said if version == FORMAT else "") != sha256:
         raise ValueError(f"{path}: the data do not match their checksum")
-    return arrays, metadata
+    if version == BEFORE:
+        line = f"{path}: of an older version, whose checksum leaves out the settings: they are taken on trust"
+        print(f"kidseg_jax: {line}", file=sys.stderr)
+    try:
+        return Saved(path, arrays, dict(json.loads(said)), sha256)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path}: its header was changed ({error})") from error
 
 
-def _digest(arrays: dict[str, np.ndarray]) -> str:
-    digest = hashlib.sha256()
+def _digest(arrays: dict[str, np.ndarray], said: str) -> str:
+    digest = hashlib.sha256(said.encode())
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
         digest.update(f"{name} {array.dtype} {array.shape}".encode())

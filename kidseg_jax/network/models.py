@@ -12,7 +12,7 @@ from kidseg_jax.imaging.structures import N_CLASSES, STRUCTURES
 from kidseg_jax.network import checkpoint
 from kidseg_jax.network.losses import NEVER
 from kidseg_jax.network.origin import TrainedOn
-from kidseg_jax.network.unet import Params, make_unet
+from kidseg_jax.network.unet import Params, make_unet, n_parameters
 
 N_COARSE = 2  # background, kidney
 
@@ -50,12 +50,17 @@ def load_models(path: str | os.PathLike[str]) -> Models:
                 f"{file}: need a run directory with stage_*/models.safetensors, found none"
             )
         file = stages[-1]
-    coarse_net, fine_net, learned_from = _about(file)
+    saved = checkpoint.read(file)
+    coarse_net, fine_net, learned_from = _about(saved)
+    for part, net, n_classes in (("coarse", coarse_net, N_COARSE), ("fine", fine_net, N_CLASSES)):
+        held = sum(array.size for name, array in saved.arrays.items() if name.startswith(f"['{part}']"))
+        if held != (needed := n_parameters(net, n_classes)):  # before any memory is taken for them
+            raise ValueError(f"{file}: a {part} network of its settings has {needed} weights, got {held}")
     like = {
         "coarse": make_unet(coarse_net, N_COARSE, seed=0)[1],
         "fine": make_unet(fine_net, N_CLASSES, seed=0)[1],
     }
-    trees = checkpoint.load(file, like)
+    trees = checkpoint.tree_of(saved, like)
     return Models(coarse_net, fine_net, trees["coarse"], trees["fine"], learned_from)
 
 
@@ -64,7 +69,7 @@ def trained_on(file: Path) -> TrainedOn | None:
 
     Raises ValueError as `load_models` does.
     """
-    return _about(file)[2]
+    return _about(checkpoint.read(file))[2]
 
 
 def told_structures(models: Models) -> frozenset[str]:
@@ -73,15 +78,17 @@ def told_structures(models: Models) -> frozenset[str]:
     return frozenset(structure.name for structure in STRUCTURES if bias[structure.label] > NEVER / 2)
 
 
-def _about(file: Path) -> tuple[NetConfig, NetConfig, TrainedOn | None]:
-    about = checkpoint.about(file)
+def _about(saved: checkpoint.Saved) -> tuple[NetConfig, NetConfig, TrainedOn | None]:
+    about = saved.about
     try:
         learned_from = TrainedOn(**about["trained_on"]) if "trained_on" in about else None
         return _net(about["coarse_net"]), _net(about["fine_net"]), learned_from
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{file}: need both networks as this version saves them, got a file with {sorted(about)}"
+            f"{saved.path}: need both networks as this version saves them, got a file with {sorted(about)}"
         ) from error
+    except ValueError as error:
+        raise ValueError(f"{saved.path}: {error}") from error
 
 
 def _net(fields: dict[str, Any]) -> NetConfig:

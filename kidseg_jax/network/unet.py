@@ -95,6 +95,18 @@ def make_unet(config: NetConfig, n_classes: int, seed: int) -> tuple[Apply, Para
     return apply, params
 
 
+def n_parameters(config: NetConfig, n_classes: int) -> int:
+    """The number of weights of a `UNet`, without making one."""
+
+    def block(c_in: int, c_out: int) -> int:
+        return 27 * c_in * c_out + 2 * c_out
+
+    widths = config.features
+    encoder = sum(block(c_in, c) + block(c, c) for c_in, c in zip((1, *widths[:-1]), widths, strict=True))
+    decoder = sum(low * c + block(2 * c, c) + block(c, c) for c, low in pairwise(widths))
+    return encoder + decoder + (widths[0] + 1) * n_classes
+
+
 @partial(jax.jit, static_argnums=1)
 def _flat_normal(key: jax.Array, n: int) -> jax.Array:
     return jax.random.normal(key, (n,))

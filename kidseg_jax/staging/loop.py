@@ -19,7 +19,7 @@ from kidseg_jax.network import checkpoint
 from kidseg_jax.network.cascade import predict
 from kidseg_jax.network.models import Models, load_models, save_models
 from kidseg_jax.network.runtime import describe_device, keep_compiled, take_device
-from kidseg_jax.rundir import RunDirectory, StageDirectory, asked_for, write_json
+from kidseg_jax.rundir import RunDirectory, StageDirectory, asked_for
 from kidseg_jax.staging.case_work import labelled, merged, pair_kidneys, teach
 from kidseg_jax.staging.events import manual_events
 from kidseg_jax.staging.learning import StageState, TrainingSet, run_stage
@@ -27,6 +27,8 @@ from kidseg_jax.staging.plan import Plan, make_plan, stage_sizes
 from kidseg_jax.staging.progress import Reporter, TrainingWatch
 from kidseg_jax.staging.resume import trained_on
 from kidseg_jax.staging.simulated import correct_kidney, require_unchanged, surfaces_of
+from kidseg_jax.staging.told import require_as_told, require_same_hand_labels, write_metrics
+from kidseg_jax.stops import at_a_step
 
 if TYPE_CHECKING:
     from kidseg_jax.staging.people import People
@@ -61,6 +63,7 @@ class Loop:
             if index == 1:
                 labels = labelled(case)
                 lines = manual_events(case, self.kidneys[name], labels, self.hand)
+                require_same_hand_labels(read_ledger(self.run.ledger), lines)
                 append(self.run.ledger, lines, once=True)
             else:
                 labels = self.corrected(index - 1, case, known)
@@ -79,7 +82,8 @@ class Loop:
                 print(f"kidseg_jax: {error}; training stage {index} again", file=sys.stderr)
         began = time.monotonic()
         watch = TrainingWatch(reporter, index, directory.checkpoints)
-        state = run_stage(state, new, self.config, watch)
+        with at_a_step():
+            state = run_stage(state, new, self.config, watch)
         assert state.models is not None
         learned_from = trained_on(self.run.path, index)
         model = save_models(directory.models, state.models._replace(trained_on=learned_from))
@@ -87,8 +91,10 @@ class Loop:
         seconds = time.monotonic() - began
         test = self.test(directory, state.models, reporter, index)
         labelling, surfaces = self.label_next(directory, state.models, model, reporter, index)
-        write_json(
-            directory.metrics,
+        write_metrics(
+            self.run,
+            directory,
+            model,
             {
                 "stage": index,
                 "train_kidneys": len(state.training_set.fine),
@@ -217,6 +223,7 @@ def run_loop(
         how = {"annotator": "human" if people else "simulated", "blind": people.blind if people else 0.0}
         asked = asked_for(config, n_stages, data, label_map=label_map, **how)
         run.go_on(asked)
+        require_as_told(run)
         if all(run.stage(k).metrics.exists() for k in range(1, n_stages + 1)):
             print(f"{run.path}: all {n_stages} stages were done before.")
             return finish(run, time.monotonic() - began)
@@ -243,10 +250,13 @@ def phantoms(config: Config, threads: int, reporter: Reporter) -> Sequence[Case]
     from kidseg_jax.phantom.cohort import make_cohort
 
     bar = reporter.bars.add_task("phantoms", total=config.cohort.patients)
-    cases = make_cohort(
-        config.cohort, config.seed, threads, lambda done: reporter.bars.update(bar, completed=done)
-    )
-    return cases
+    began = time.monotonic()
+
+    def made(done: int) -> None:
+        reporter.bars.update(bar, completed=done)
+        reporter.log("phantoms", done, config.cohort.patients, began)
+
+    return make_cohort(config.cohort, config.seed, threads, made)
 
 
 def finish(run: RunDirectory, seconds: float) -> int:

@@ -23,7 +23,7 @@ from kidseg_jax.labelling.worklist import (
 )
 from kidseg_jax.network.cascade import predict
 from kidseg_jax.network.models import Models
-from kidseg_jax.rundir import RunDirectory, StageDirectory, read_json, write_json
+from kidseg_jax.rundir import RunDirectory, StageDirectory, read_json
 from kidseg_jax.staging.case_work import teach
 from kidseg_jax.staging.events import cnn_events
 from kidseg_jax.staging.expect import expected, look, yardstick
@@ -31,6 +31,7 @@ from kidseg_jax.staging.learning import StageState, TrainingSet
 from kidseg_jax.staging.loop import Loop
 from kidseg_jax.staging.plan import TEST_SHARE, Plan, make_plan
 from kidseg_jax.staging.progress import Reporter
+from kidseg_jax.staging.told import write_told
 
 
 class WaitsForPeople(Exception):
@@ -104,7 +105,7 @@ class PeopleLoop(Loop):
             print(checked)
             events = events_to_append(checked, work_list, chain, approver=self.people.approver)
             append(self.run.ledger, events, once=True)
-            write_json(accepted, {case.work.case: case.label for case in checked.done})
+            write_told(self.run, accepted, {case.work.case: case.label for case in checked.done})
         left = tuple(name for name in self.plan.new[index] if name not in read_json(accepted))
         new = list(self.plan.new)
         new[index] = tuple(name for name in new[index] if name not in left)

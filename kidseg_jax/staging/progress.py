@@ -22,6 +22,7 @@ from rich.progress import (
 from kidseg_jax.network import checkpoint
 from kidseg_jax.network.training import TrainState
 from kidseg_jax.staging.learning import Role
+from kidseg_jax.stops import Terminated, is_asked
 
 T = TypeVar("T")
 STEPS_A_CHECKPOINT = 100
@@ -99,12 +100,18 @@ class TrainingWatch:
         self.reporter.bars.update(self.bar, completed=done)
         what = f"stage {self.stage}: {role} network, steps from {self.first}"
         self.reporter.log(what, done - self.first, total - self.first, self.began)
-        if done % STEPS_A_CHECKPOINT == 0 and done < total:
+        stops = is_asked()
+        if stops or (done % STEPS_A_CHECKPOINT == 0 and done < total):
             checkpoint.save(
                 self.folder / f"{role}_{done:07d}.safetensors", state, {"role": role, "step": done}
             )
             for old in self._files(role)[:-2]:
                 old.unlink()
+        if stops:
+            raise Terminated(
+                f"stage {self.stage}: step {done} of {total} of the {role} network is saved, "
+                "the same command goes on from it"
+            )
         if done % 20 == 0:
             self.losses.append((role, done, float(loss)))
             self.reporter.say(
