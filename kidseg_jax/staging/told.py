@@ -17,17 +17,18 @@ from kidseg_jax.labelling.events import FileEvent, LabelEvent, MapEvent, content
 from kidseg_jax.labelling.ledger import Chain, append, read_ledger
 from kidseg_jax.labelling.returned import by_people
 from kidseg_jax.labelling.worklist import LIST, read_list
+from kidseg_jax.report.records import StageRecord, stage_json
 from kidseg_jax.rundir import RunDirectory, StageDirectory, read_json
 
 HEAD = "ledger"  # the key of metrics.json that holds the ledger's last hash
 
 
-def write_metrics(run: RunDirectory, stage: StageDirectory, model: str, metrics: dict[str, Any]) -> None:
+def write_metrics(run: RunDirectory, stage: StageDirectory, model: str, record: StageRecord) -> None:
     """Tell the ledger the files of a stage, and write its metrics last."""
     there = [path for path in (run.settings, stage.path / "to_correct" / LIST) if path.exists()]
     events = [FileEvent(_name(run, path), _sha256(path.read_bytes())) for path in there]
     chain = append(run.ledger, [*events, FileEvent(_name(run, stage.models), model)], once=True)
-    write_told(run, stage.metrics, {**metrics, HEAD: chain.head})
+    write_told(run, stage.metrics, {**stage_json(record), HEAD: chain.head})
 
 
 def write_told(run: RunDirectory, path: Path, data: Any) -> None:
