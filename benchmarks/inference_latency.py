@@ -27,9 +27,9 @@ from kidseg_jax.imaging.structures import N_CLASSES
 from kidseg_jax.imaging.volume import Geometry, Volume
 from kidseg_jax.kernels import Box
 from kidseg_jax.network import cascade
-from kidseg_jax.network.cascade import box_centre_mm, fine_roi, predict
+from kidseg_jax.network.cascade import predict
 from kidseg_jax.network.models import N_COARSE, Models, load_models
-from kidseg_jax.network.roi import Roi
+from kidseg_jax.network.roi import Roi, box_centre_mm, fine_roi
 from kidseg_jax.network.runtime import describe_device, keep_freed_memory, take_device
 from kidseg_jax.network.unet import make_unet
 from kidseg_jax.phantom.cohort import make_case, plan_cohort

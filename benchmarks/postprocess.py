@@ -3,7 +3,7 @@
     python benchmarks/postprocess.py RUN... [--stage K]
 
 Predicts the held-out cases of a stage (the last by default) again, with no rule, and prints the mean DSC of
-each structure over the kidneys of all runs that have it, for every variant of `imaging.policy.VARIANTS`, for
+each structure over the kidneys of all runs that have it, for every variant of `postprocess.VARIANTS`, for
 trees that must come within 3 mm of their kidney instead of 20, and for what `predict` gives by default: the
 largest kidney chosen before the scores are interpolated. Structures that a kidney has not: the mean volume of
 RCC that is predicted there. Rows go to benchmarks/results/postprocess.csv.
@@ -21,12 +21,12 @@ from kidseg_jax.cohort.case import Case
 from kidseg_jax.cohort.folder import load_cohort
 from kidseg_jax.cohort.split import kidneys_of
 from kidseg_jax.evaluation.metrics import dice
-from kidseg_jax.imaging.postprocess import DEFAULT, VARIANTS
+from kidseg_jax.imaging.postprocess import DEFAULT, NOTHING, VARIANTS
 from kidseg_jax.imaging.structures import NAMES, RCC, STRUCTURES
 from kidseg_jax.imaging.volume import canonical
 from kidseg_jax.network.cascade import predict
+from kidseg_jax.network.found_kidney import after_rules
 from kidseg_jax.network.models import load_models
-from kidseg_jax.network.tidy import tidied
 from kidseg_jax.phantom.cohort import make_case
 from kidseg_jax.report.records import read_run
 from kidseg_jax.staging.case_work import pair_kidneys
@@ -64,9 +64,12 @@ def main() -> None:
             raise SystemExit(f"{run}: need a run with stage {given.stage}")
         models = load_models(run / f"stage_{stages[-1].stage}" / "models.safetensors")
         for case in held_out(run, {record.case for record in stages[-1].test}):
-            raw = predict(models, case.ct, largest_only=False)
-            voxel_ml = float(np.prod(canonical(case.ct).spacing_mm)) / 1000
-            made = {variant: tidied(raw, case.ct, policy) for variant, policy in TRIED.items()}
+            raw, turned = predict(models, case.ct, rules=NOTHING), canonical(case.ct)
+            voxel_ml = float(np.prod(turned.spacing_mm)) / 1000
+            made = {
+                variant: replace(raw, kidneys=tuple(after_rules(raw.kidneys, turned, rules)))
+                for variant, rules in TRIED.items()
+            }
             for variant, prediction in {**made, AS_PREDICTED: predict(models, case.ct)}.items():
                 for pair in pair_kidneys(case, kidneys_of(case), prediction):
                     values = found[variant]

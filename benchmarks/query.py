@@ -37,8 +37,8 @@ from kidseg_jax.imaging.volume import Labels, Spacing, canonical
 from kidseg_jax.labelling import query
 from kidseg_jax.labelling.replay import Comparison, Point, minutes_to, replay
 from kidseg_jax.labelling.simulated_annotator import correct
-from kidseg_jax.network.samples import fine_sample, margin_voxels
-from kidseg_jax.network.training import Sample, start, train
+from kidseg_jax.network.samples import Sample, fine_sample, margin_voxels
+from kidseg_jax.network.training import start, train
 from kidseg_jax.network.unet import Params
 from kidseg_jax.network.views import MARGIN, views_of
 from kidseg_jax.phantom.cohort import make_case

@@ -1,6 +1,6 @@
 """The cascade end to end on a phantom: labels on the CT's own grid, however the CT lies in memory."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -9,15 +9,15 @@ import pytest
 from kidseg_jax.cohort.case import Kidney, Side
 from kidseg_jax.cohort.split import kidney_labels, kidneys_of
 from kidseg_jax.config import CohortConfig, NetConfig
+from kidseg_jax.imaging.postprocess import DEFAULT, NOTHING
 from kidseg_jax.imaging.structures import N_CLASSES
 from kidseg_jax.imaging.volume import Geometry, Labels, Volume, canonical, pasted
 from kidseg_jax.network import cascade, checkpoint
 from kidseg_jax.network.cascade import predict
 from kidseg_jax.network.found_kidney import FoundKidney, disjoint, label_kidney
 from kidseg_jax.network.models import N_COARSE, Models, load_models, save_models
-from kidseg_jax.network.roi import sample_ct, sample_labels
-from kidseg_jax.network.samples import coarse_sample
-from kidseg_jax.network.training import Sample
+from kidseg_jax.network.roi import fine_roi, sample_ct, sample_labels
+from kidseg_jax.network.samples import Sample, coarse_sample
 from kidseg_jax.network.unet import make_unet
 from kidseg_jax.phantom.cohort import make_case
 
@@ -90,7 +90,7 @@ def test_a_kidney_at_the_rim_of_the_ct_is_incomplete(oracle, models, case):
     assert not any(k.incomplete for k in prediction.kidneys)
     scores = np.zeros((*FINE.patch, N_CLASSES), np.float32)
     scores[..., 4] = 1
-    roi = cascade.fine_roi(FINE, (0.0, 150.0, 150.0), "right")
+    roi = fine_roi(FINE, (0.0, 150.0, 150.0), "right")
     assert label_kidney(canonical(case.ct), "right", roi, scores, 1).incomplete
 
 
@@ -100,7 +100,7 @@ def test_the_largest_kidney_alone_is_kept_unless_all_is_asked_for(case):
     scores[..., 0] = 0.5
     scores[z : 3 * z, y : 3 * y, x : 2 * x, 4] = 1
     scores[z : 3 * z, y : 3 * y, 3 * x : -2, 5] = 1  # a mass, away from the kidney
-    roi = cascade.fine_roi(FINE, (75.0, 150.0, 150.0), "right")
+    roi = fine_roi(FINE, (75.0, 150.0, 150.0), "right")
     tidy, raw = (label_kidney(canonical(case.ct), "right", roi, scores, 1, only) for only in (True, False))
     assert not (tidy.labels == 5).any() and (raw.labels == 5).any()
     assert np.count_nonzero(tidy.labels == 4) == np.count_nonzero(raw.labels == 4) > 0
@@ -252,6 +252,19 @@ def test_left_kidneys_grow_to_their_own_side(bright_is_kidney, models):
     truth, labels = ct.array == 300, prediction.labels.array > 0
     assert [k.side for k in prediction.kidneys] == ["left"]
     assert 2 * (truth & labels).sum() / (truth.sum() + labels.sum()) > 0.95
+
+
+def test_predict_applies_the_rules_that_it_is_given(bright_is_kidney, models):
+    ct = ellipsoid_ct((135.0, 90.0, 60.0), (50.0, 30.0, 30.0))
+    fleck = (slice(60, 64), slice(40, 44), slice(20, 24))
+    ct.array[fleck] = 300
+    for rules, stays in ((NOTHING, True), (DEFAULT, False), (replace(NOTHING, one_parenchyma=True), False)):
+        prediction = predict(models, ct, rules=rules)
+        assert prediction.labels.array[fleck].any() == stays
+        assert prediction.labels.array[45, 30, 20]
+        assert (
+            sum(int((k.labels > 0).sum()) for k in prediction.kidneys) == (prediction.labels.array > 0).sum()
+        )
 
 
 def test_too_little_memory_names_the_patch_and_what_to_lower():

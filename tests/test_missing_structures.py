@@ -17,7 +17,8 @@ from kidseg_jax.network.augment import to_window
 from kidseg_jax.network.cascade import Prediction
 from kidseg_jax.network.found_kidney import FoundKidney
 from kidseg_jax.network.models import Models, told_structures
-from kidseg_jax.network.training import Sample, never_labelled, start, train
+from kidseg_jax.network.samples import Sample
+from kidseg_jax.network.training import never_labelled, start, train
 from kidseg_jax.network.unet import make_unet
 from kidseg_jax.staging.case_work import pair_kidneys, teach
 

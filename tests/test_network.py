@@ -13,7 +13,8 @@ from kidseg_jax.network.augment import random_patch, to_window
 from kidseg_jax.network.conv3d import best_form
 from kidseg_jax.network.layers import max_pool, upsample
 from kidseg_jax.network.losses import merge_unlabelled, region_sums, segmentation_loss
-from kidseg_jax.network.training import Sample, n_steps, order_of_samples, start, train
+from kidseg_jax.network.samples import Sample
+from kidseg_jax.network.training import n_steps, order_of_samples, start, train
 from kidseg_jax.network.unet import make_unet
 
 SMALL = NetConfig(features=(4, 8), patch=(8, 8, 12), spacing_mm=4.0)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kidseg_jax.cohort.split import kidney_labels, kidneys_of
 from kidseg_jax.config import CohortConfig
-from kidseg_jax.imaging.postprocess import DEFAULT, NOTHING, RULES, VARIANTS, Policy, apply, split_sides
+from kidseg_jax.imaging.postprocess import DEFAULT, NOTHING, RULES, VARIANTS, Rules, apply, split_sides
 from kidseg_jax.imaging.structures import ARTERY, PARENCHYMA, RCC, URETER, VEIN
 from kidseg_jax.phantom.cohort import make_case
 
@@ -30,8 +30,8 @@ def kidney():
     return labels
 
 
-def changed(labels, policy):
-    return np.argwhere(apply(labels, SPACING, policy) != labels)
+def changed(labels, rules):
+    return np.argwhere(apply(labels, SPACING, rules) != labels)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -85,18 +85,18 @@ def test_vessels_reach_their_kidney_over_small_gaps_and_over_each_other():
 def test_a_kidney_replaced_by_its_tumour_keeps_tumour_and_vessels():
     labels = kidney()
     labels[labels == PARENCHYMA] = RCC
-    assert np.array_equal(apply(labels, SPACING, Policy()), labels)
+    assert np.array_equal(apply(labels, SPACING, Rules()), labels)
     vessels = np.where(np.isin(labels, (ARTERY, VEIN)), labels, 0).astype(np.uint8)
-    assert np.array_equal(apply(vessels, SPACING, Policy()), vessels)
+    assert np.array_equal(apply(vessels, SPACING, Rules()), vessels)
     empty = np.zeros_like(labels)
-    assert np.array_equal(apply(empty, SPACING, Policy()), empty)
+    assert np.array_equal(apply(empty, SPACING, Rules()), empty)
 
 
 def test_parenchyma_cut_in_two_by_a_tumour_stays():
     labels = np.zeros((12, 12, 12), np.uint8)
     labels[2:10, 2:10, 2:10] = PARENCHYMA
     labels[5:7, 2:10, 2:10] = RCC
-    assert np.array_equal(apply(labels, SPACING, Policy()), labels)
+    assert np.array_equal(apply(labels, SPACING, Rules()), labels)
 
 
 @settings(deadline=None, max_examples=50)
@@ -106,11 +106,11 @@ def test_rules_only_remove_and_twice_is_once(seed, rules):
     labels = np.kron(rng.integers(0, 6, (3, 4, 4), np.uint8), np.ones((2, 2, 2), np.uint8))
     labels[rng.random(labels.shape) < 0.3] = 0
     before = labels.copy()
-    policy = only(*rules, detached_rcc_ml=0.01, gap_mm=1.0)
-    once = apply(labels, SPACING, policy)
+    rules = only(*rules, detached_rcc_ml=0.01, gap_mm=1.0)
+    once = apply(labels, SPACING, rules)
     assert np.array_equal(labels, before)
     assert np.all((once == labels) | (once == 0))
-    assert np.array_equal(apply(once, SPACING, policy), once)
+    assert np.array_equal(apply(once, SPACING, rules), once)
 
 
 def test_phantom_truths_pass_every_rule():
@@ -119,7 +119,7 @@ def test_phantom_truths_pass_every_rule():
     assert case.labels is not None
     for kidney_found in kidneys_of(case):
         labels = kidney_labels(case.labels, kidney_found)
-        assert np.array_equal(apply(labels, case.ct.spacing_mm, Policy()), labels)
+        assert np.array_equal(apply(labels, case.ct.spacing_mm, Rules()), labels)
 
 
 def test_what_both_sides_claim_goes_to_the_nearer_kidney():
@@ -127,7 +127,7 @@ def test_what_both_sides_claim_goes_to_the_nearer_kidney():
     right[:, :, 2:8] = PARENCHYMA
     left[:, :, 22:28] = PARENCHYMA
     right[1:3, 1:3, 8:22] = left[1:3, 1:3, 8:22] = VEIN
-    a, b = split_sides(right, left, SPACING, Policy())
+    a, b = split_sides(right, left, SPACING, Rules())
     assert not ((a > 0) & (b > 0)).any()
     assert np.array_equal((a > 0) | (b > 0), (right > 0) | (left > 0))
     assert np.flatnonzero((a == VEIN).any((0, 1))).tolist() == list(range(8, 15))
@@ -135,7 +135,7 @@ def test_what_both_sides_claim_goes_to_the_nearer_kidney():
     a, b = split_sides(right, left, SPACING, NOTHING)
     assert np.array_equal(a, right) and not (b == VEIN).any()
     with pytest.raises(ValueError, match="must lie on one grid"):
-        split_sides(right, left[1:], SPACING, Policy())
+        split_sides(right, left[1:], SPACING, Rules())
 
 
 def test_the_variants_hold_each_rule_alone_and_beside_the_default():
@@ -143,8 +143,8 @@ def test_the_variants_hold_each_rule_alone_and_beside_the_default():
     labels[16:18, 16:18, 30:33] = ARTERY
     labels[1:3, 16:18, 30:33] = RCC
     counts = {
-        name: {"artery": float((apply(labels, SPACING, replace(policy, gap_mm=3.0)) == ARTERY).sum())}
-        for name, policy in VARIANTS.items()
+        name: {"artery": float((apply(labels, SPACING, replace(rules, gap_mm=3.0)) == ARTERY).sum())}
+        for name, rules in VARIANTS.items()
     }
     artery = {name: row["artery"] for name, row in counts.items()}
     assert list(artery)[:2] == ["none", "largest_kidney"] and list(artery)[-1] == "all"
@@ -154,5 +154,5 @@ def test_the_variants_hold_each_rule_alone_and_beside_the_default():
 
 
 def test_bad_settings_are_refused():
-    with pytest.raises(ValueError, match=r"Policy\.gap_mm: must not be negative, got -1"):
-        Policy(gap_mm=-1)
+    with pytest.raises(ValueError, match=r"Rules\.gap_mm: must not be negative, got -1"):
+        Rules(gap_mm=-1)

@@ -12,27 +12,27 @@ from grids import body_ct, oblique, random_geometry
 
 from kidseg_jax.cli.app import main
 from kidseg_jax.formats.volumes import read_ct, read_labels, write_volume
-from kidseg_jax.imaging.postprocess import largest_kidney
+from kidseg_jax.imaging.postprocess import DEFAULT
 from kidseg_jax.imaging.structures import NAMES, PARENCHYMA, RCC
 from kidseg_jax.imaging.volume import Volume, canonical, on_grid_of
 from kidseg_jax.network import cascade
 from kidseg_jax.network import models as model_files
-from kidseg_jax.network.found_kidney import FoundKidney
+from kidseg_jax.network.found_kidney import FoundKidney, after_rules
 from kidseg_jax.network.origin import TrainedOn
 
 GRID = oblique(15, shape=(12, 14, 32))
 
 
-def bright_is_kidney(models, ct: Volume, threads=None, largest_only=True) -> cascade.Prediction:
+def bright_is_kidney(models, ct: Volume, threads=None, rules=DEFAULT) -> cascade.Prediction:
     """Stands in for the networks, tested elsewhere: voxels over 300 HU are parenchyma, over 600 RCC."""
     turned = canonical(ct)
     labels = np.where(turned.array > 600, RCC, np.where(turned.array > 300, PARENCHYMA, 0)).astype(np.uint8)
     kidneys = []
-    if largest_only:
-        labels = largest_kidney(labels)
     if labels.any():
         incomplete = bool(labels[0].any())
         kidneys.append(FoundKidney("right", (0, 0, 0), labels.shape, labels, incomplete))
+        kidneys = after_rules(kidneys, turned, rules)
+        labels = kidneys[0].labels
     return cascade.Prediction(on_grid_of(labels, ct), tuple(kidneys))
 
 

@@ -145,15 +145,12 @@ def read(job: Job, arguments: Arguments) -> Volume:
 def predict_case(models: Any, job: Job, ct: Volume, arguments: Arguments) -> str:
     """Write what is asked for one CT; returns a line about it. Raises ValueError where no kidney is found."""
     from kidseg_jax.formats.volumes import write_volume
-    from kidseg_jax.imaging.postprocess import DEFAULT, NOTHING
+    from kidseg_jax.imaging.postprocess import NOTHING
     from kidseg_jax.imaging.preview import write_preview
     from kidseg_jax.network.cascade import predict
-    from kidseg_jax.network.tidy import tidied
 
-    policy = replace(NOTHING, **dict.fromkeys(arguments.rules, True))
-    prediction = predict(models, ct, arguments.threads, largest_only=policy.largest_kidney)
-    if policy not in (NOTHING, DEFAULT):
-        prediction = tidied(prediction, ct, policy)
+    rules = replace(NOTHING, **dict.fromkeys(arguments.rules, True))
+    prediction = predict(models, ct, arguments.threads, rules=rules)
     if not prediction.kidneys or not prediction.labels.array.any():
         raise ValueError(f"{job.name}: found no kidney, no label map written")
     if job.preview:

@@ -13,7 +13,7 @@ KIDNEY = (PARENCHYMA, RCC)
 
 
 @dataclass(frozen=True)
-class Policy:
+class Rules:
     """Which rules hold. `apply` runs them in this order; `NOTHING` has all of them off."""
 
     largest_kidney: bool = True
@@ -35,36 +35,36 @@ class Policy:
     def __post_init__(self) -> None:
         for name in ("detached_rcc_ml", "gap_mm"):
             if not getattr(self, name) >= 0:
-                raise ValueError(f"Policy.{name}: must not be negative, got {getattr(self, name)}")
+                raise ValueError(f"Rules.{name}: must not be negative, got {getattr(self, name)}")
 
 
 RULES = ("largest_kidney", "one_parenchyma", "masses_attached", "vessels_touch", "sides_apart")
-NOTHING = Policy(**dict.fromkeys(RULES, False))
+NOTHING = Rules(**dict.fromkeys(RULES, False))
 DEFAULT = replace(NOTHING, largest_kidney=True)
 """The one rule that raises DSC by more than chance, see benchmarks/postprocess.py."""
 VARIANTS = {
     "none": NOTHING,
     **{rule: replace(NOTHING, **{rule: True}) for rule in RULES},
     **{f"largest_kidney and {rule}": replace(DEFAULT, **{rule: True}) for rule in RULES[1:]},
-    "all": Policy(),
+    "all": Rules(),
 }
 """What the table of effects compares: no rule, each alone, each beside the default, all."""
 
 
-def apply(labels: Labels, spacing_mm: Spacing, policy: Policy) -> Labels:
+def apply(labels: Labels, spacing_mm: Spacing, rules: Rules) -> Labels:
     """The labels of one kidney (z, y, x), values 0..5, after the rules that are on; a new array.
 
     Rules only remove: a voxel keeps its label or becomes background. Without a voxel of parenchyma or RCC
     there is no kidney to belong to and the labels stay as they are. `sides_apart` needs both kidneys: see
     `split_sides`.
     """
-    result = largest_kidney(labels) if policy.largest_kidney else labels.copy()
-    if policy.one_parenchyma:
+    result = largest_kidney(labels) if rules.largest_kidney else labels.copy()
+    if rules.one_parenchyma:
         _keep(result, PARENCHYMA, main_parenchyma(result))
-    if policy.masses_attached:
-        _keep(result, RCC, attached_masses(result, spacing_mm, policy.detached_rcc_ml))
-    if policy.vessels_touch and np.isin(result, KIDNEY).any():
-        touching = touching_trees(result, spacing_mm, policy.gap_mm)
+    if rules.masses_attached:
+        _keep(result, RCC, attached_masses(result, spacing_mm, rules.detached_rcc_ml))
+    if rules.vessels_touch and np.isin(result, KIDNEY).any():
+        touching = touching_trees(result, spacing_mm, rules.gap_mm)
         result[np.isin(result, TREES) & ~touching] = 0
     return result
 
@@ -116,7 +116,7 @@ def touching_trees(labels: Labels, spacing_mm: Spacing, gap_mm: float) -> Mask:
     return keep[pieces]
 
 
-def split_sides(right: Labels, left: Labels, spacing_mm: Spacing, policy: Policy) -> tuple[Labels, Labels]:
+def split_sides(right: Labels, left: Labels, spacing_mm: Spacing, rules: Rules) -> tuple[Labels, Labels]:
     """Labels of the right and left kidney on one grid (z, y, x), no voxel in both; new arrays.
 
     A voxel that both claim goes to the kidney whose parenchyma and RCC are nearer, the right one where they
@@ -133,7 +133,7 @@ def split_sides(right: Labels, left: Labels, spacing_mm: Spacing, policy: Policy
         return right, left
     goes_left = np.zeros(both.shape, bool)
     own = [np.isin(side, KIDNEY) & ~both for side in (right, left)]
-    if policy.sides_apart and own[0].any() and own[1].any():
+    if rules.sides_apart and own[0].any() and own[1].any():
         from scipy.ndimage import distance_transform_edt
 
         far = [np.asarray(distance_transform_edt(~side, sampling=spacing_mm)) for side in own]

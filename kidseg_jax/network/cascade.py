@@ -15,14 +15,15 @@ from kidseg_jax import kernels
 from kidseg_jax.cohort.case import Side
 from kidseg_jax.cohort.split import side_of
 from kidseg_jax.config import NetConfig
+from kidseg_jax.imaging.postprocess import DEFAULT, NOTHING, Rules
 from kidseg_jax.imaging.structures import N_CLASSES
-from kidseg_jax.imaging.volume import Shape, Spacing, Volume, canonical, pasted
+from kidseg_jax.imaging.volume import Volume, canonical, pasted
 from kidseg_jax.network.augment import to_window
-from kidseg_jax.network.found_kidney import FoundKidney, label_kidney
+from kidseg_jax.network.found_kidney import FoundKidney, after_rules, label_kidney
 from kidseg_jax.network.models import N_COARSE, Models
-from kidseg_jax.network.roi import Roi, sample_ct
+from kidseg_jax.network.roi import MOST_GROWTHS, Roi, coarse_grid, fine_roi, grown, sample_ct
 from kidseg_jax.network.runtime import compiler_options, named_memory
-from kidseg_jax.network.tiles import MOST_GROWTHS, grown, slide
+from kidseg_jax.network.tiles import slide
 from kidseg_jax.network.unet import Params, make_unet
 
 SIDES: tuple[Side, ...] = ("right", "left")
@@ -42,16 +43,16 @@ def predict(
     ct: Volume,
     threads: int | None = None,
     laps_s: dict[str, float] | None = None,
-    largest_only: bool = True,
+    rules: Rules = DEFAULT,
 ) -> Prediction:
     """Labels of the five structures for a CT in HU (z, y, x), on exactly its grid.
 
     threads: for the C++ kernels, None takes every core. laps_s, if given, is filled with the seconds of each
     part: upload (the CT in order and on the coarse grid), coarse, boxes, crop, fine and export. Only grids of
     the networks' sizes go to the device, so that no program is compiled for the size of a CT. A kidney that
-    touches a face of its ROI gets a larger one, at most twice. largest_only: of each side, keep the largest
-    piece of parenchyma with RCC alone. Raises ValueError where the CT holds NaN or the device's memory is too
-    small.
+    touches a face of its ROI gets a larger one, at most twice. rules: of the post-processing; the largest
+    kidney is chosen among the scores, the others rule over labels. Raises ValueError where the CT holds NaN
+    or the device's memory is too small.
     Source: Kim et al. 2020, Methods: a first 3-D U-Net finds the kidney's box, a second segments inside it.
     """
     threads = threads or os.cpu_count() or 1
@@ -66,9 +67,11 @@ def predict(
         logits = _logits(models.fine_net, N_CLASSES, models.fine)(images)
         whole = [_whole(models, turned, roi, s, threads) for (_, roi), s in zip(rois, logits, strict=True)]
         lap("fine")
-        each = partial(label_kidney, turned, threads=threads, largest_only=largest_only)
+        each = partial(label_kidney, turned, threads=threads, largest_only=rules.largest_kidney)
         with ThreadPoolExecutor(min(threads, len(rois))) as pool:
             found = list(pool.map(each, [side for side, _ in rois], *zip(*whole, strict=True)))
+        if rules not in (NOTHING, DEFAULT):
+            found = after_rules(found, turned, rules)
     labels = pasted([(kidney.lo, kidney.labels) for kidney in found], ct, threads)
     lap("export")
     return Prediction(labels, tuple(found))
@@ -127,37 +130,6 @@ def find_kidneys(
         side = side_of(ct, lo, hi + 1, centre[2] / ct.spacing_mm[2])
         of_side.setdefault(side, fine_roi(models.fine_net, centre, side))
     return [(side, of_side[side]) for side in SIDES if side in of_side]
-
-
-def fine_roi(net: NetConfig, kidney_centre_mm: tuple[float, ...], side: Side, margin: int = 0) -> Roi:
-    """The fine net's ROI of a kidney whose box has this centre, left ones mirrored.
-
-    margin: voxels added on every face.
-    """
-    z, y, x = net.offset_mm
-    offset = (z, y, x if side == "right" else -x)
-    centre = tuple(c + o for c, o in zip(kidney_centre_mm, offset, strict=True))
-    shape = tuple(n + 2 * margin for n in net.patch)
-    return Roi(shape, net.spacing_mm, centre, mirrored=side == "left")  # pyright: ignore[reportArgumentType]
-
-
-def box_centre_mm(box: kernels.Box, spacing_mm: Spacing) -> tuple[float, float, float]:
-    """Centre of a half-open voxel box (z, y, x), in mm from the centre of voxel (0, 0, 0)."""
-    z, y, x = ((a + b - 1) / 2 * s for a, b, s in zip(box.lo, box.hi, spacing_mm, strict=True))
-    return z, y, x
-
-
-def coarse_grid(net: NetConfig, shape: Shape, spacing_mm: Spacing, margin: int = 0) -> Roi:
-    """The coarse net's grid over a whole CT: centred on it, at least one patch large.
-
-    margin: voxels added on every face.
-    """
-    size = [n * s for n, s in zip(shape, spacing_mm, strict=True)]
-    cover = tuple(
-        max(p, int(np.ceil(s / net.spacing_mm))) + 2 * margin for p, s in zip(net.patch, size, strict=True)
-    )
-    centre = tuple((n - 1) / 2 * s for n, s in zip(shape, spacing_mm, strict=True))
-    return Roi(cover, net.spacing_mm, centre)  # pyright: ignore[reportArgumentType]
 
 
 def _whole(models: Models, ct: Volume, roi: Roi, scores: np.ndarray, threads: int) -> tuple[Roi, np.ndarray]:

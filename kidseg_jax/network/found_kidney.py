@@ -8,11 +8,11 @@ import numpy as np
 
 from kidseg_jax import kernels
 from kidseg_jax.cohort.case import Side
+from kidseg_jax.imaging.postprocess import Rules, apply, split_sides
 from kidseg_jax.imaging.structures import PARENCHYMA
 from kidseg_jax.imaging.volume import Labels, Shape, Volume
 from kidseg_jax.network.losses import NEVER
-from kidseg_jax.network.roi import Roi
-from kidseg_jax.network.tiles import grown
+from kidseg_jax.network.roi import Roi, grown
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,17 @@ def disjoint(kidneys: Sequence[FoundKidney]) -> tuple[FoundKidney, ...]:
                 labels[mine][other.labels[theirs] > 0] = 0
         apart.append(replace(kidney, labels=labels))
     return tuple(apart)
+
+
+def after_rules(kidneys: Sequence[FoundKidney], ct: Volume, rules: Rules) -> list[FoundKidney]:
+    """The kidneys found in a canonical CT after the rules that are on, each alone and between the two."""
+    boxes = [tuple(slice(a, b) for a, b in zip(k.lo, k.hi, strict=True)) for k in kidneys]
+    maps = [np.zeros(ct.array.shape, np.uint8) for _ in boxes]
+    for whole, box, kidney in zip(maps, boxes, kidneys, strict=True):
+        whole[box] = apply(kidney.labels, ct.spacing_mm, rules)
+    if len(maps) == 2:
+        maps = [*split_sides(maps[0], maps[1], ct.spacing_mm, rules)]
+    return [replace(k, labels=whole[box]) for k, whole, box in zip(kidneys, maps, boxes, strict=True)]
 
 
 def label_kidney(

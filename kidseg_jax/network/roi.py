@@ -1,14 +1,19 @@
 """A network's grid laid over a CT: isotropic, axis-aligned in canonical order, mirrored for left kidneys."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from kidseg_jax import kernels
-from kidseg_jax.imaging.volume import Shape, Spacing
+from kidseg_jax.cohort.case import Side
+from kidseg_jax.config import NetConfig
+from kidseg_jax.imaging.structures import PARENCHYMA
+from kidseg_jax.imaging.volume import Mask, Shape, Spacing
 
 AIR_HU = -1000
+MOST_GROWTHS = 2  # of an ROI whose kidney touches a face of it
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,64 @@ class Roi:
         if self.mirrored:
             axes[2] = self.shape[2] - 1 - axes[2]
         return axes
+
+
+def fine_roi(net: NetConfig, kidney_centre_mm: tuple[float, ...], side: Side, margin: int = 0) -> Roi:
+    """The fine net's ROI of a kidney whose box has this centre, left ones mirrored.
+
+    margin: voxels added on every face.
+    """
+    z, y, x = net.offset_mm
+    offset = (z, y, x if side == "right" else -x)
+    centre = tuple(c + o for c, o in zip(kidney_centre_mm, offset, strict=True))
+    shape = tuple(n + 2 * margin for n in net.patch)
+    return Roi(shape, net.spacing_mm, centre, mirrored=side == "left")  # pyright: ignore[reportArgumentType]
+
+
+def box_centre_mm(box: kernels.Box, spacing_mm: Spacing) -> tuple[float, float, float]:
+    """Centre of a half-open voxel box (z, y, x), in mm from the centre of voxel (0, 0, 0)."""
+    z, y, x = ((a + b - 1) / 2 * s for a, b, s in zip(box.lo, box.hi, spacing_mm, strict=True))
+    return z, y, x
+
+
+def coarse_grid(net: NetConfig, shape: Shape, spacing_mm: Spacing, margin: int = 0) -> Roi:
+    """The coarse net's grid over a whole CT: centred on it, at least one patch large.
+
+    margin: voxels added on every face.
+    """
+    size = [n * s for n, s in zip(shape, spacing_mm, strict=True)]
+    cover = tuple(
+        max(p, int(np.ceil(s / net.spacing_mm))) + 2 * margin for p, s in zip(net.patch, size, strict=True)
+    )
+    centre = tuple((n - 1) / 2 * s for n, s in zip(shape, spacing_mm, strict=True))
+    return Roi(cover, net.spacing_mm, centre)  # pyright: ignore[reportArgumentType]
+
+
+def grown(roi: Roi, scores: np.ndarray, ct_shape: Shape, spacing_mm: Spacing) -> Roi:
+    """The ROI and half of it behind each face that its kidney touches, if the CT goes on there; else itself.
+
+    scores: logits (z, y, x, c) of the ROI. The kidney is the largest piece of parenchyma with its RCC.
+    """
+    if not any(_kidney(scores.take(end, axis)).any() for axis, end in _faces()):
+        return roi
+    kidney = kernels.keep_largest(_kidney(scores))
+    ends = roi.footprint(ct_shape, spacing_mm)
+    shape, centre = list(roi.shape), list(roi.centre_mm)
+    for axis, end in _faces():
+        is_high = (end == -1) != (roi.mirrored and axis == 2)
+        if kidney.take(end, axis).any() and ends[is_high][axis] != (0, ct_shape[axis])[is_high]:
+            more = roi.shape[axis] // 2
+            shape[axis] += more
+            centre[axis] += (more if is_high else -more) / 2 * roi.spacing_mm
+    return Roi(tuple(shape), roi.spacing_mm, tuple(centre), roi.mirrored)  # pyright: ignore[reportArgumentType]
+
+
+def _faces() -> Iterator[tuple[int, int]]:
+    return ((axis, end) for axis in range(3) for end in (0, -1))
+
+
+def _kidney(scores: np.ndarray) -> Mask:
+    return scores.argmax(-1) >= PARENCHYMA
 
 
 def sample_ct(ct: np.ndarray, spacing_mm: Spacing, roi: Roi, threads: int = 1) -> np.ndarray:

@@ -1,6 +1,7 @@
 """What both networks learn from: a labelled case on the coarse grid and on one ROI for each kidney."""
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -9,10 +10,28 @@ from kidseg_jax.cohort.case import Side
 from kidseg_jax.config import NetConfig, TrainConfig
 from kidseg_jax.imaging.structures import NAMES, PARENCHYMA, STRUCTURES
 from kidseg_jax.imaging.volume import Labels, Volume
-from kidseg_jax.network.cascade import box_centre_mm, coarse_grid, fine_roi
 from kidseg_jax.network.poses import draw_poses, in_poses
-from kidseg_jax.network.roi import sample_ct, sample_labels, sample_mask
-from kidseg_jax.network.training import Sample
+from kidseg_jax.network.roi import (
+    box_centre_mm,
+    coarse_grid,
+    fine_roi,
+    sample_ct,
+    sample_labels,
+    sample_mask,
+)
+
+
+class Sample(NamedTuple):
+    """One ROI of one kidney on the network's grid: ct int16 HU and labels uint8, both (z, y, x).
+
+    unlabelled: classes that these labels do not tell from background. posed: ct and labels of the same
+    kidney in other poses; each time it is drawn, one of all its poses is learned from.
+    """
+
+    ct: np.ndarray
+    labels: np.ndarray
+    unlabelled: frozenset[int] = frozenset()
+    posed: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
 
 
 def margin_voxels(net: NetConfig, shift_mm: float) -> int:

@@ -1,15 +1,11 @@
-"""A network over more than its patch: overlapping tiles of one shape, ROIs that grow to hold their kidney."""
+"""A network over more than its patch: overlapping tiles of one shape."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 
-from kidseg_jax import kernels
-from kidseg_jax.imaging.structures import PARENCHYMA
-from kidseg_jax.imaging.volume import Mask, Shape, Spacing
-from kidseg_jax.network.roi import Roi
+from kidseg_jax.imaging.volume import Shape
 
-MOST_GROWTHS = 2
 Logits = Callable[[np.ndarray], np.ndarray]
 
 
@@ -34,30 +30,3 @@ def _starts(n: int, patch: int) -> list[int]:
     """First voxels of patches that cover n voxels and overlap by a quarter or more."""
     count = 1 if n <= patch else 1 + int(np.ceil((n - patch) / (0.75 * patch)))
     return [round(i * (n - patch) / max(1, count - 1)) for i in range(count)]
-
-
-def grown(roi: Roi, scores: np.ndarray, ct_shape: Shape, spacing_mm: Spacing) -> Roi:
-    """The ROI and half of it behind each face that its kidney touches, if the CT goes on there; else itself.
-
-    scores: logits (z, y, x, c) of the ROI. The kidney is the largest piece of parenchyma with its RCC.
-    """
-    if not any(_kidney(scores.take(end, axis)).any() for axis, end in _faces()):
-        return roi
-    kidney = kernels.keep_largest(_kidney(scores))
-    ends = roi.footprint(ct_shape, spacing_mm)
-    shape, centre = list(roi.shape), list(roi.centre_mm)
-    for axis, end in _faces():
-        is_high = (end == -1) != (roi.mirrored and axis == 2)
-        if kidney.take(end, axis).any() and ends[is_high][axis] != (0, ct_shape[axis])[is_high]:
-            more = roi.shape[axis] // 2
-            shape[axis] += more
-            centre[axis] += (more if is_high else -more) / 2 * roi.spacing_mm
-    return Roi(tuple(shape), roi.spacing_mm, tuple(centre), roi.mirrored)  # pyright: ignore[reportArgumentType]
-
-
-def _faces() -> Iterator[tuple[int, int]]:
-    return ((axis, end) for axis in range(3) for end in (0, -1))
-
-
-def _kidney(scores: np.ndarray) -> Mask:
-    return scores.argmax(-1) >= PARENCHYMA

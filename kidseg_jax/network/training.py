@@ -13,20 +13,8 @@ from kidseg_jax.config import NetConfig, TrainConfig
 from kidseg_jax.network.augment import random_patch
 from kidseg_jax.network.losses import NEVER, segmentation_loss
 from kidseg_jax.network.runtime import compiler_options, keep_freed_memory
+from kidseg_jax.network.samples import Sample
 from kidseg_jax.network.unet import Params, make_unet
-
-
-class Sample(NamedTuple):
-    """One ROI of one kidney on the network's grid: ct int16 HU and labels uint8, both (z, y, x).
-
-    unlabelled: classes that these labels do not tell from background. posed: ct and labels of the same
-    kidney in other poses; each time it is drawn, one of all its poses is learned from.
-    """
-
-    ct: np.ndarray
-    labels: np.ndarray
-    unlabelled: frozenset[int] = frozenset()
-    posed: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
 
 
 class TrainState(NamedTuple):

@@ -10,7 +10,8 @@ from kidseg_jax.config import Config, NetConfig, TrainConfig
 from kidseg_jax.imaging.structures import N_CLASSES
 from kidseg_jax.network.models import N_COARSE, Models
 from kidseg_jax.network.runtime import named_memory
-from kidseg_jax.network.training import Sample, TrainState, n_steps, never_labelled, start, train
+from kidseg_jax.network.samples import Sample
+from kidseg_jax.network.training import TrainState, n_steps, never_labelled, start, train
 from kidseg_jax.network.unet import Params
 
 Role = Literal["coarse", "fine"]
