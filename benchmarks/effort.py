@@ -22,6 +22,7 @@ from kidseg_jax.network.cascade import predict
 from kidseg_jax.network.models import load_models
 from kidseg_jax.phantom.cohort import make_case
 from kidseg_jax.report.records import read_run
+from kidseg_jax.rundir import RunDirectory
 from kidseg_jax.staging.expect import expected, look, yardstick
 from kidseg_jax.staging.resume import settings_of
 
@@ -44,7 +45,7 @@ def main() -> None:
                 seconds[record.case] = seconds.get(record.case, 0.0) + (record.corrected_seconds or 0.0)
             if len(seconds) < 3:
                 continue
-            models = load_models(run / f"stage_{stage.stage}" / "models.safetensors")
+            models = load_models(RunDirectory(run).stage(stage.stage).models)
 
             names = sorted({record.case for record in stage.test})
             held_out = [phantom(config, name) for name in names]

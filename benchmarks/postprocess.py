@@ -29,6 +29,7 @@ from kidseg_jax.network.found_kidney import after_rules
 from kidseg_jax.network.models import load_models
 from kidseg_jax.phantom.cohort import make_case
 from kidseg_jax.report.records import read_run
+from kidseg_jax.rundir import RunDirectory
 from kidseg_jax.staging.case_work import pair_kidneys
 from kidseg_jax.staging.resume import settings_of
 
@@ -62,7 +63,7 @@ def main() -> None:
         stages = [s for s in read_run(run).stages if given.stage in (None, s.stage)]
         if not stages:
             raise SystemExit(f"{run}: need a run with stage {given.stage}")
-        models = load_models(run / f"stage_{stages[-1].stage}" / "models.safetensors")
+        models = load_models(RunDirectory(run).stage(stages[-1].stage).models)
         for case in held_out(run, {record.case for record in stages[-1].test}):
             raw, turned = predict(models, case.ct, rules=NOTHING), canonical(case.ct)
             voxel_ml = float(np.prod(turned.spacing_mm)) / 1000

@@ -17,14 +17,16 @@ from pathlib import Path
 
 from rows import about, append_rows, say
 
+from kidseg_jax.rundir import RunDirectory
+
 NAMES = ("artery", "vein", "ureter", "parenchyma", "rcc")
 
 
 def stage_rows(run: Path) -> list[dict]:
     """Mean DSC of each structure, and of the five together, for every stage of a finished run."""
     rows = []
-    for file in sorted(run.glob("stage_*/metrics.json")):
-        stage = json.loads(file.read_text())
+    for directory in RunDirectory(run).stages():
+        stage = json.loads(directory.metrics.read_text())
         means = {}
         for name in NAMES:
             values = [r["dsc"] for r in stage["test"] if r["structure"] == name and r["dsc"] is not None]

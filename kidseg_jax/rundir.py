@@ -14,7 +14,6 @@ from typing import Any
 
 from kidseg_jax.atomic import sweep_leftovers, write_text
 from kidseg_jax.config import Config
-from kidseg_jax.imaging.volume import Volume
 
 PACKAGES = ("kidseg_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "itk", "open3d-cpu", "open3d")
 
@@ -33,8 +32,29 @@ class RunDirectory:
     def ledger(self) -> Path:
         return self.path / "ledger.jsonl"
 
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def overview(self) -> Path:
+        return self.path / "overview.png"
+
+    def tables(self, ending: str) -> Path:
+        return self.path / f"tables.{ending}"
+
+    def meshes(self, pair: str) -> Path:
+        """Folder of the worst kidney of a comparison."""
+        return self.path / "meshes" / pair
+
     def stage(self, index: int) -> "StageDirectory":
         return StageDirectory(self.path / f"stage_{index}")
+
+    def stages(self) -> tuple["StageDirectory", ...]:
+        """The stages that have a folder, in order; folders with other names are not theirs."""
+        folders = map(StageDirectory, self.path.glob("stage_*"))
+        numbered = (stage for stage in folders if stage.path.name.removeprefix("stage_").isdigit())
+        return tuple(sorted(numbered, key=lambda stage: stage.index))
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -85,9 +105,21 @@ class RunDirectory:
 
 @dataclass(frozen=True)
 class StageDirectory:
-    """Paths of one stage."""
+    """Paths of one stage; what people are given lies in to_correct, what they give back in corrected."""
 
     path: Path
+
+    @property
+    def index(self) -> int:
+        """The stage's number; ValueError for a folder that is not called stage_K."""
+        number = self.path.name.removeprefix("stage_")
+        if not number.isdigit():
+            raise ValueError(f"{self.path}: need a folder stage_K with a number K, got {self.path.name!r}")
+        return int(number)
+
+    @property
+    def run(self) -> RunDirectory:
+        return RunDirectory(self.path.parent)
 
     @property
     def checkpoints(self) -> Path:
@@ -101,19 +133,31 @@ class StageDirectory:
     def metrics(self) -> Path:
         return self.path / "metrics.json"
 
-    def labels(self, kind: str, case: str) -> Path:
-        """File of one case's label map; kind is predictions, to_correct or corrected."""
-        return self.path / kind / f"{case}.seg.nrrd"
+    @property
+    def accepted(self) -> Path:
+        """Hashes of the corrected labels that the next stage learns from, by case."""
+        return self.path / "accepted.json"
 
-    def write_labels(self, kind: str, case: str, labels: Volume) -> None:
-        from kidseg_jax.formats.volumes import write_volume
+    @property
+    def to_correct(self) -> Path:
+        return self.path / "to_correct"
 
-        write_volume(self.labels(kind, case), labels)
+    @property
+    def corrected(self) -> Path:
+        return self.path / "corrected"
 
-    def read_labels(self, kind: str, case: str) -> Volume:
-        from kidseg_jax.formats.volumes import read_labels
+    def saved(self, tag: str) -> Path:
+        """Folder of labels that the server keeps under a tag other than final."""
+        return self.path / f"saved_{tag}"
 
-        return read_labels(self.labels(kind, case))
+    def prediction(self, case: str) -> Path:
+        return self.path / "predictions" / f"{case}.seg.nrrd"
+
+    def correction(self, case: str) -> Path:
+        return self.corrected / f"{case}.seg.nrrd"
+
+    def snapshot(self, kidney: str) -> Path:
+        return self.path / "evidence" / f"{kidney}.npz"
 
 
 def asked_for(config: Config, n_stages: int, data: Path | None, **how: Any) -> dict[str, Any]:

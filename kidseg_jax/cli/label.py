@@ -12,6 +12,7 @@ from kidseg_jax.labelling import clock
 from kidseg_jax.labelling.events import Origin
 from kidseg_jax.labelling.ledger import append, read_ledger
 from kidseg_jax.labelling.worklist import LIST, read_list
+from kidseg_jax.rundir import RunDirectory
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,7 @@ def run(arguments: Arguments) -> int:
 
 def stage_to_correct(run: Path) -> int:
     """The last stage of a run with a to_correct folder, 0 when there is none."""
-    stages = [folder.parent.name.removeprefix("stage_") for folder in run.glob("stage_*/to_correct")]
-    return max((int(stage) for stage in stages if stage.isdigit()), default=0)
+    return max((stage.index for stage in RunDirectory(run).stages() if stage.to_correct.exists()), default=0)
 
 
 def require_listed(run: Path, case: str, stage: int, origin: Origin | None) -> Origin:
@@ -71,7 +71,7 @@ def require_listed(run: Path, case: str, stage: int, origin: Origin | None) -> O
     Raises ValueError for a case that is not on the list of the stage, and for another origin than the list's:
     the minutes of a blind case must not count as those of a correction.
     """
-    folder = run / f"stage_{stage}" / "to_correct"
+    folder = RunDirectory(run).stage(stage).to_correct
     if not (folder / LIST).exists():
         return origin or ("cnn_corrected" if stage else "manual")
     works = {work.case: work for work in read_list(folder).cases}

@@ -52,7 +52,7 @@ def run(arguments: Arguments) -> int:
 
 def ledger_of(run: Path) -> Path:
     """The ledger file of a run directory, or the file itself."""
-    return run / "ledger.jsonl" if run.is_dir() else run
+    return RunDirectory(run).ledger if run.is_dir() else run
 
 
 def _who(chain: Chain) -> str:

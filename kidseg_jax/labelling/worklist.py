@@ -14,6 +14,7 @@ from kidseg_jax.imaging.structures import STRUCTURES, structures_in
 from kidseg_jax.imaging.volume import Geometry, Volume
 from kidseg_jax.labelling.events import content_hash
 from kidseg_jax.labelling.query import UNSCORED, Score
+from kidseg_jax.rundir import StageDirectory
 
 LIST = "list.json"
 
@@ -125,9 +126,10 @@ def read_list(folder: Path) -> WorkList:
 
 def describe(folder: Path, work_list: WorkList) -> str:
     """What to tell the person: where the files are, and the cases with their expected minutes."""
+    corrected = StageDirectory(folder.parent).corrected
     lines = [
         f"stage {work_list.stage}: {len(work_list.cases)} cases to correct in {folder}",
-        f"save each as {folder.parent / 'corrected'}/CASE.seg.nrrd, then give the same command again",
+        f"save each as {corrected}/CASE.seg.nrrd, then give the same command again",
     ]
     for work in work_list.cases:
         lines.append(f"  {work.case}  {work}".rstrip())

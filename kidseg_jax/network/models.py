@@ -13,6 +13,7 @@ from kidseg_jax.network import checkpoint
 from kidseg_jax.network.losses import NEVER
 from kidseg_jax.network.origin import TrainedOn
 from kidseg_jax.network.unet import Params, make_unet, n_parameters
+from kidseg_jax.rundir import RunDirectory
 
 N_COARSE = 2  # background, kidney
 
@@ -42,14 +43,11 @@ def load_models(path: str | os.PathLike[str]) -> Models:
     """
     file = Path(path)
     if file.is_dir():
-        stages = sorted(
-            file.glob("stage_*/models.safetensors"), key=lambda p: int(p.parent.name.split("_")[1])
-        )
-        if not stages:
-            raise FileNotFoundError(
-                f"{file}: need a run directory with stage_*/models.safetensors, found none"
-            )
-        file = stages[-1]
+        trained = [stage.models for stage in RunDirectory(file).stages() if stage.models.exists()]
+        if not trained:
+            wanted = RunDirectory(file).stage(1).models
+            raise FileNotFoundError(f"{file}: need a run directory with a stage's {wanted.name}, found none")
+        file = trained[-1]
     saved = checkpoint.read(file)
     coarse_net, fine_net, learned_from = _about(saved)
     for part, net, n_classes in (("coarse", coarse_net, N_COARSE), ("fine", fine_net, N_CLASSES)):

@@ -3,13 +3,14 @@
 from kidseg_jax.evaluation.comparison import PAIRS
 from kidseg_jax.report.records import Run, StageRecord, TestRecord
 from kidseg_jax.report.snapshot import KidneySnapshot, read_snapshot
+from kidseg_jax.rundir import RunDirectory
 
 MEASURE = "area_symmetric"
 
 
 def snapshot_of(run: Run, stage: int, kidney: str) -> KidneySnapshot | None:
     """The snapshot file of a kidney at a stage, or None where the stage shell left none."""
-    path = run.path / f"stage_{stage}" / "evidence" / f"{kidney}.npz"
+    path = RunDirectory(run.path).stage(stage).snapshot(kidney)
     return read_snapshot(path) if path.is_file() else None
 
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from kidseg_jax.evaluation.comparison import SurfaceComparison
 from kidseg_jax.evaluation.metrics import Agreement
 from kidseg_jax.imaging.structures import NAMES
-from kidseg_jax.rundir import read_json
+from kidseg_jax.rundir import RunDirectory, StageDirectory, read_json
 
 COLUMNS = (*NAMES, "total")
 HEADINGS = tuple("RCC" if name == "rcc" else name for name in COLUMNS)
@@ -135,22 +135,22 @@ def read_run(path: Path) -> Run:
     Raises FileNotFoundError when there is no stage_*/metrics.json, ValueError when one cannot be read as
     described.
     """
-    found = sorted(path.glob("stage_*/metrics.json"), key=_stage_number)
-    if not found:
+    run = RunDirectory(path)
+    measured = [stage.metrics for stage in run.stages() if stage.metrics.exists()]
+    if not measured:
         raise FileNotFoundError(
-            f"read_run: need {path}/stage_1/metrics.json, got a folder without any stage's metrics"
+            f"read_run: need {run.stage(1).metrics}, got a folder without any stage's metrics"
         )
-    info = path / "run.json"
     return Run(
         path=path,
-        info=_read_object(info) if info.is_file() else {},
-        stages=tuple(read_stage(file) for file in found),
+        info=_read_object(run.settings) if run.settings.is_file() else {},
+        stages=tuple(read_stage(file) for file in measured),
     )
 
 
 def read_stage(path: Path) -> StageRecord:
     """One metrics.json. Raises ValueError naming the file and what it lacks."""
-    data = {"stage": _stage_number(path), **_read_object(path)}
+    data = {"stage": StageDirectory(path.parent).index, **_read_object(path)}
     lists = {
         "test": _records(path, "test", TestRecord, data.get("test", ()), ("dsc",)),
         "labelling": _records(path, "labelling", LabellingRecord, data.get("labelling", ())),
@@ -181,13 +181,6 @@ def _records(
             raise ValueError(f"{path}: structure must be one of {NAMES}, got {row['structure']!r}")
         found.append(kind(**{each: row[each] for each in names if each in row}))
     return tuple(found)
-
-
-def _stage_number(path: Path) -> int:
-    number = path.parent.name.removeprefix("stage_")
-    if not number.isdigit():
-        raise ValueError(f"{path}: need a folder stage_K with a number K, got {path.parent.name!r}")
-    return int(number)
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from kidseg_jax.report.overview import overview
 from kidseg_jax.report.page import Drawing, page
 from kidseg_jax.report.records import Run, read_run
 from kidseg_jax.report.tables import differences_of_setup, run_tables
+from kidseg_jax.rundir import RunDirectory
 
 
 def write_tables(path: Path) -> str:
@@ -46,13 +47,13 @@ def write_report(path: Path) -> str:
     Raises as `write_tables` does.
     """
     run = read_run(path)
-    tables = run_tables(run)
+    files, tables = RunDirectory(path), run_tables(run)
     text = _write_tables(run, tables)
-    html = page(run, tables, differences_of_setup(run), _worst(run), ledger_html(path / "ledger.jsonl"))
-    write_text(path / "report.html", html)
+    html = page(run, tables, differences_of_setup(run), _worst(run), ledger_html(files.ledger))
+    write_text(files.report, html)
     picture = overview(run)
     if picture is not None:
-        with written_whole(path / "overview.png") as temporary:
+        with written_whole(files.overview) as temporary:
             temporary.write_bytes(picture)
     return text
 
@@ -73,7 +74,7 @@ def _worst(run: Run) -> dict[str, Drawing]:
         if surfaces is None:
             continue
         first, second = pair.split("_")
-        folder = run.path / "meshes" / pair
+        folder = RunDirectory(run.path).meshes(pair)
         files = write_comparison(folder, *surfaces, limit_mm=LIMIT_MM, names=(first, second))
         said = {"kidney": kidney, "stage": stage, "pair": pair, "units": "mm", "frame": "LPS"}
         said |= {"colour_limit_mm": LIMIT_MM, "area_symmetric_rms_mm": rms_mm, "files": files}
@@ -87,6 +88,7 @@ def _worst(run: Run) -> dict[str, Drawing]:
 def _write_tables(run: Run, tables: tuple[Table, ...]) -> str:
     markdown = to_markdown(tables) + "\n### Differences from the paper\n\n"
     markdown += "".join(f"- {sentence}\n" for sentence in differences_of_setup(run))
-    write_text(run.path / "tables.md", markdown)
-    write_text(run.path / "tables.csv", to_csv(tables))
+    files = RunDirectory(run.path)
+    write_text(files.tables("md"), markdown)
+    write_text(files.tables("csv"), to_csv(tables))
     return to_terminal(tables)

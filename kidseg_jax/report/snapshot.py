@@ -10,6 +10,7 @@ import numpy as np
 from kidseg_jax import kernels
 from kidseg_jax.atomic import written_whole
 from kidseg_jax.imaging.volume import Geometry, Labels, Volume
+from kidseg_jax.rundir import StageDirectory
 
 Role = Literal["test", "new"]
 MARGIN_MM = 6.0
@@ -63,7 +64,7 @@ def write_snapshot(
             raise ValueError(f"write_snapshot: {name} must have the box's shape {inside}, got {labels.shape}")
         maps[name] = np.pad(labels.astype(np.uint8), around)
     hu = np.clip(np.round(kernels.crop_roi(ct.array, wide, fill=AIR_HU)), -32768, 32767).astype(np.int16)
-    path = stage_folder / "evidence" / f"{kidney}.npz"
+    path = StageDirectory(stage_folder).snapshot(kidney)
     with written_whole(path) as temporary, open(temporary, "wb") as stream:
         np.savez_compressed(
             stream,

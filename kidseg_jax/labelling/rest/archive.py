@@ -39,8 +39,8 @@ def datastore_json(stage: WaitingStage) -> dict[str, Any]:
     return {
         "name": f"stage {stage.work_list.stage}",
         "description": "Cases that wait for a person, and those that are done",
-        "images_dir": "to_correct",
-        "labels_dir": "corrected",
+        "images_dir": stage.directory.to_correct.name,
+        "labels_dir": stage.directory.corrected.name,
         "objects": objects,
     }
 

@@ -11,6 +11,7 @@ from kidseg_jax.labelling.events import LabelEvent, TimeEvent, content_hash
 from kidseg_jax.labelling.ledger import append
 from kidseg_jax.labelling.returned import Corrected, check_one, label_events
 from kidseg_jax.labelling.worklist import LIST, ToCorrect, WorkList, read_list
+from kidseg_jax.rundir import RunDirectory, StageDirectory
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,16 @@ class WaitingStage:
     work_list: WorkList
 
     @property
+    def directory(self) -> StageDirectory:
+        return StageDirectory(self.folder)
+
+    @property
     def ledger(self) -> Path:
-        return self.folder.parent / "ledger.jsonl"
+        return self.directory.run.ledger
 
     @property
     def models(self) -> Path:
-        return self.folder / "models.safetensors"
+        return self.directory.models
 
     @property
     def works(self) -> dict[str, ToCorrect]:
@@ -43,12 +48,12 @@ class WaitingStage:
 
     def image(self, case: str) -> Path:
         """The CT of a case; KeyError for a name that is not on the list."""
-        return self.folder / "to_correct" / f"{self.works[case].case}.nii.gz"
+        return self.directory.to_correct / f"{self.works[case].case}.nii.gz"
 
     def prediction(self, case: str) -> Path | None:
         """The prediction a person may see; None for a case that is labelled from nothing."""
         work = self.works[case]
-        return None if work.prediction is None else self.folder / "to_correct" / f"{case}.seg.nrrd"
+        return None if work.prediction is None else self.directory.to_correct / f"{case}.seg.nrrd"
 
     def labels(self, case: str, tag: str = "final") -> tuple[Path, ...]:
         """Submitted versions of a case, oldest first."""
@@ -86,7 +91,7 @@ class WaitingStage:
             write_volume(temporary, labels)
             if tag != "final":
                 return add_version(folder, case, temporary)
-            checked = check_one(self.folder / "to_correct", work, temporary, accept_unchanged=True)
+            checked = check_one(self.directory.to_correct, work, temporary, accept_unchanged=True)
             path = self._same_as_newest(case, checked) or add_version(folder, case, temporary)
         finally:
             temporary.unlink(missing_ok=True)
@@ -123,22 +128,20 @@ class WaitingStage:
         append(self.ledger, lines, once=True)
 
     def _tagged(self, tag: str) -> Path:
-        folder = self.folder / ("corrected" if tag == "final" else f"saved_{tag}")
+        folder = self.directory.corrected if tag == "final" else self.directory.saved(tag)
         folder.mkdir(exist_ok=True)
         return folder
 
 
 def open_stage(run: str | os.PathLike[str]) -> WaitingStage:
     """The newest stage of a run that waits for people. ValueError when the run has none."""
-    run = Path(run)
-    lists = [path for path in run.glob(f"stage_*/to_correct/{LIST}") if path.parts[-3][6:].isdigit()]
-    if not lists:
+    waiting = [stage for stage in RunDirectory(Path(run)).stages() if (stage.to_correct / LIST).exists()]
+    if not waiting:
         raise ValueError(
             f"{run}: needs a stage with a list of cases to correct, got none; "
             "train one with python -m kidseg_jax.stage --annotator human"
         )
-    newest = max(lists, key=lambda path: int(path.parts[-3][6:]))
-    return WaitingStage(newest.parent.parent, read_list(newest.parent))
+    return WaitingStage(waiting[-1].path, read_list(waiting[-1].to_correct))
 
 
 def ending_of(file_name: str) -> str:
