@@ -33,7 +33,7 @@ from kidseg_jax.network.origin import TrainedOn
 from kidseg_jax.rundir import RunDirectory
 from kidseg_jax.staging import loop
 from kidseg_jax.staging.expect import Yardstick, expected, look, yardstick
-from kidseg_jax.staging.people import people_plan
+from kidseg_jax.staging.plan import people_plan
 from kidseg_jax.staging.resume import from_json, settings_of
 
 

@@ -51,22 +51,22 @@ class Arguments:
 
 def run(arguments: Arguments) -> int:
     """The whole loop; returns the exit code: 0, 3 when it waits for people, 75 when SIGTERM stopped it."""
-    from kidseg_jax.staging.loop import run_loop
+    from kidseg_jax.staging.people import People
+    from kidseg_jax.staging.run import run_loop
+    from kidseg_jax.staging.simulated import Simulated
 
     if arguments.threads < 1:
         raise ValueError(f"--threads: need 1 or more, got {arguments.threads}")
     if not 0 <= arguments.blind <= 1:
         raise ValueError(f"--blind: need 0 to 1, got {arguments.blind}")
     out = arguments.resume or arguments.out or Path("runs") / arguments.preset
-    people = None
+    annotator = Simulated()
     if arguments.annotator == "human":
-        from kidseg_jax.staging.people import People
-
-        people = People(
+        annotator = People(
             arguments.accept_partial, arguments.accept_unchanged, arguments.blind, arguments.approver
         )
     return run_loop(
-        out, arguments.config, arguments.n, arguments.data, arguments.label_map, arguments.threads, people
+        out, arguments.config, arguments.n, arguments.data, arguments.label_map, arguments.threads, annotator
     )
 
 

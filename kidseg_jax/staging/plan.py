@@ -68,6 +68,36 @@ def make_plan(kidneys: Sequence[Kidney], n_stages: int, seed: int) -> Plan:
     return Plan(cases[0], tuple(cases[1:]))
 
 
+def people_plan(
+    labelled_kidneys: Sequence[Kidney], unlabelled: dict[str, str], n_stages: int, seed: int
+) -> Plan:
+    """A fifth of the labelled kidneys for testing, the rest for stage 1, the cases without labels after it.
+
+    unlabelled: patient of each case name. Patients stay on one side: cases of test patients are left out.
+    Raises ValueError when fewer than two patients have labels or a later stage would get no case.
+    """
+    of_patient: dict[str, list[Kidney]] = {}
+    for kidney in labelled_kidneys:
+        of_patient.setdefault(kidney.patient, []).append(kidney)
+    patients = sorted(of_patient)
+    if len(patients) < 2:
+        raise ValueError(f"people_plan: need labelled cases of 2 patients or more, got {len(patients)}")
+    wanted = max(1, round(TEST_SHARE * len(labelled_kidneys)))
+    test: set[str] = set()
+    for i in np.random.default_rng(seed).permutation(len(patients)).tolist():
+        if sum(len(of_patient[patient]) for patient in test) < wanted and len(test) < len(patients) - 1:
+            test.add(patients[i])
+    pool = [case for case, patient in unlabelled.items() if patient not in test]
+    if len(pool) < n_stages - 1:
+        raise ValueError(
+            f"people_plan: {n_stages} stages need {n_stages - 1} cases without labels, got {len(pool)}"
+        )
+    tested = tuple(sorted({k.case for k in labelled_kidneys if k.patient in test}))
+    first = tuple(sorted({k.case for k in labelled_kidneys if k.patient not in test}))
+    later = [tuple(map(str, part)) for part in np.array_split(pool, n_stages - 1)] if n_stages > 1 else []
+    return Plan(tested, (first, *later))
+
+
 def _deal(order: np.ndarray, counts: np.ndarray, wanted: list[int]) -> list[list[int]]:
     """Patients in turn into the first group with room for all their kidneys, or else into the last."""
     groups: list[list[int]] = [[] for _ in wanted]

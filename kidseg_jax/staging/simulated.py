@@ -1,6 +1,7 @@
-"""What the simulated annotator makes of one kidney: labels, records, ledger lines, surfaces."""
+"""The simulated annotator of a run: what it makes of each case and kidney, in labels, records and events."""
 
-from collections.abc import Collection
+import sys
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,92 @@ import numpy as np
 
 from kidseg_jax.cohort.case import Case
 from kidseg_jax.config import AnnotatorConfig
+from kidseg_jax.formats.volumes import read_labels, write_volume
 from kidseg_jax.imaging.volume import Volume, canonical
 from kidseg_jax.labelling.events import LabelEvent, MapEvent, content_hash
+from kidseg_jax.labelling.ledger import append, read_ledger
 from kidseg_jax.labelling.simulated_annotator import correct, manual_seconds
+from kidseg_jax.network import checkpoint
+from kidseg_jax.network.cascade import predict
+from kidseg_jax.network.models import Models, load_models
 from kidseg_jax.report.records import LabellingRecord, SurfaceRecord
-from kidseg_jax.staging.case_work import KidneyPair
+from kidseg_jax.report.snapshot import write_snapshot
+from kidseg_jax.staging.annotator import Job
+from kidseg_jax.staging.case_work import KidneyPair, merged, pair_kidneys
 from kidseg_jax.staging.events import cnn_events
+from kidseg_jax.staging.plan import Plan
 
 ANNOTATOR = "simulated annotator"
+
+
+class Simulated:
+    """Corrects every case at once, from its own labels, in minutes that are a model's."""
+
+    by_people = False
+    blind = 0.0
+
+    def accept(self, job: Job, plan: Plan, index: int) -> Plan:
+        """The plan as it is: nobody is waited for."""
+        return plan
+
+    def corrected(self, job: Job, index: int, names: Iterable[str]) -> Iterator[tuple[Case, Volume]]:
+        """The corrected labels of cases of stage `index`; where a file is lost or broken, made again.
+
+        Raises ValueError where someone has changed them since the ledger heard of them.
+        """
+        directory, known = job.run.stage(index), read_ledger(job.run.ledger).events(MapEvent)
+        for name in names:
+            case, path = job.case(name), directory.correction(name)
+            try:
+                labels = read_labels(path)
+            except (ValueError, OSError) as error:
+                print(f"kidseg_jax: stage {index}: {error}; correcting {name} again", file=sys.stderr)
+                models, model = load_models(directory.models), checkpoint.about(directory.models)["sha256"]
+                correct_case(job, index, models, model, name)
+                labels = read_labels(path)
+            else:
+                require_unchanged(path, labels, case, index, known)
+            yield case, labels
+
+    def label(
+        self, job: Job, plan: Plan, index: int, models: Models, model: str
+    ) -> tuple[list[LabellingRecord], list[SurfaceRecord]]:
+        """Predict and correct the next stage's cases, and write it all down."""
+        labelling: list[LabellingRecord] = []
+        surfaces: list[SurfaceRecord] = []
+        new = plan.new[index] if index < job.n_stages else ()
+        for name in job.reporter.over(new, len(new), f"stage {index}: correct"):
+            records, measured = correct_case(job, index, models, model, name)
+            labelling += records
+            surfaces += measured
+        return labelling, surfaces
+
+
+def correct_case(
+    job: Job, index: int, models: Models, model: str, name: str
+) -> tuple[list[LabellingRecord], list[SurfaceRecord]]:
+    """One case predicted and corrected, a function of the models; its files are written."""
+    labelling: list[LabellingRecord] = []
+    surfaces: list[SurfaceRecord] = []
+    case, directory, annotator = job.case(name), job.run.stage(index), job.config.annotator
+    prediction = predict(models, case.ct, job.threads)
+    write_volume(directory.prediction(name), prediction.labels)
+    parts, events = [], []
+    ct = canonical(case.ct)
+    for pair in pair_kidneys(case, job.kidneys[name], prediction):
+        kidney = pair.kidney
+        rng = np.random.default_rng([job.config.seed, job.index[name], kidney.side == "left"])
+        labels, records, more = correct_kidney(pair, case, annotator, rng, model, index)
+        parts.append((pair.box, labels))
+        labelling += records
+        events += more
+        surfaces += surfaces_of(pair, labels, case)
+        write_snapshot(directory.path, kidney.name, "new", ct, pair.box, pair.truth, pair.predicted, labels)
+    labels = merged(case, parts)
+    write_volume(directory.correction(name), labels)
+    filed = MapEvent(name, index, content_hash(labels.array))
+    append(job.run.ledger, [*events, filed], once=True)
+    return labelling, surfaces
 
 
 def correct_kidney(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kidseg_jax.atomic import write_text
+from kidseg_jax.formats.volumes import read_labels
 from kidseg_jax.labelling.corrected import read_corrected, versions
 from kidseg_jax.labelling.events import FileEvent, LabelEvent, MapEvent, content_hash
 from kidseg_jax.labelling.ledger import Chain, append, read_ledger
@@ -25,7 +26,7 @@ HEAD = "ledger"  # the key of metrics.json that holds the ledger's last hash
 
 def write_metrics(run: RunDirectory, stage: StageDirectory, model: str, record: StageRecord) -> None:
     """Tell the ledger the files of a stage, and write its metrics last."""
-    there = [path for path in (run.settings, stage.path / "to_correct" / LIST) if path.exists()]
+    there = [path for path in (run.settings, stage.to_correct / LIST) if path.exists()]
     events = [FileEvent(_name(run, path), _sha256(path.read_bytes())) for path in there]
     chain = append(run.ledger, [*events, FileEvent(_name(run, stage.models), model)], once=True)
     write_told(run, stage.metrics, {**stage_json(record), HEAD: chain.head})
@@ -44,7 +45,7 @@ def require_as_told(run: RunDirectory) -> None:
     Models that are torn are left to the stage, which trains them again, and so are simulated labels that are
     lost: they are made again.
     """
-    done = sorted(run.path.glob("stage_*/metrics.json"))
+    done = [stage.metrics for stage in run.stages() if stage.metrics.exists()]
     if done and not run.ledger.is_file():
         raise ValueError(f"{run.ledger}: is gone, and {_name(run, done[0])} is there; put it back")
     chain = read_ledger(run.ledger)
@@ -53,7 +54,7 @@ def require_as_told(run: RunDirectory) -> None:
         path = run.path / name
         if path.is_file() and _hash_of(path) not in (sha256, None):
             raise ValueError(f"{path}: not what the ledger was told of it; put it back")
-        if path.name == LIST and not path.is_file() and (path.parents[1] / "metrics.json").is_file():
+        if path.name == LIST and not path.is_file() and StageDirectory(path.parents[1]).metrics.is_file():
             raise ValueError(f"{path}: is gone; the ledger knows it; put it back")
     hashes = {line.hash for line in chain.lines}
     for path in done:
@@ -83,27 +84,27 @@ def _require_labels(run: RunDirectory, chain: Chain) -> None:
         if event.stage:
             people[event.stage, event.case].add(event.label)
     for (index, case), wanted in sorted(people.items()):
-        folder = run.stage(index).path
-        if not (folder / "to_correct" / LIST).is_file():
+        stage = run.stage(index)
+        if not (stage.to_correct / LIST).is_file():
             continue
-        grids = {work.case: work.grid for work in read_list(folder / "to_correct").cases}
+        grids = {work.case: work.grid for work in read_list(stage.to_correct).cases}
         found = set()
-        for path in versions(folder / "corrected", case) if case in grids else ():
+        for path in versions(stage.corrected, case) if case in grids else ():
             try:
                 found.add(content_hash(read_corrected(path, grids[case]).array))
             except (ValueError, TypeError, OSError):
                 continue
         if lost := wanted - found:
             raise ValueError(
-                f"{folder / 'corrected'}: no file of {case} holds the labels that the ledger knows "
+                f"{stage.corrected}: no file of {case} holds the labels that the ledger knows "
                 f"({min(lost)[:19]}...): one was changed or taken away; put it back, and save a new version "
                 f"as {case}.{len(wanted) + 1}.seg.nrrd"
             )
     for index, case in sorted({(event.stage, event.case) for event in chain.events(MapEvent)}):
-        path = run.stage(index).labels("corrected", case)
+        path = run.stage(index).correction(case)
         known = {e.label for e in chain.events(MapEvent) if (e.stage, e.case) == (index, case)}
         try:
-            label = content_hash(run.stage(index).read_labels("corrected", case).array)
+            label = content_hash(read_labels(path).array)
         except (ValueError, TypeError, OSError):
             continue
         if label not in known:

@@ -1,0 +1,82 @@
+"""A run: begun or gone on with, stage after stage, until it is finished or waits for people."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from kidseg_jax.cohort.case import Case
+from kidseg_jax.cohort.folder import load_cohort
+from kidseg_jax.config import Config
+from kidseg_jax.network.runtime import describe_device, keep_compiled, take_device
+from kidseg_jax.phantom.cohort import make_cohort
+from kidseg_jax.report.report import write_report
+from kidseg_jax.rundir import RunDirectory, asked_for
+from kidseg_jax.staging.annotator import Annotator, Job, WaitsForPeople
+from kidseg_jax.staging.learning import StageState
+from kidseg_jax.staging.loop import Loop
+from kidseg_jax.staging.plan import stage_sizes
+from kidseg_jax.staging.progress import Reporter
+from kidseg_jax.staging.told import require_as_told
+
+
+def run_loop(
+    out: Path,
+    config: Config,
+    n_stages: int,
+    data: Path | None,
+    label_map: str,
+    threads: int,
+    annotator: Annotator,
+) -> int:
+    """Run or go on with `n_stages` stages in the directory `out`; returns the exit code.
+
+    annotator: who corrects. 3 is the code of a run that waits for people.
+    """
+    take_device()
+    keep_compiled()
+    run = RunDirectory(out)
+    reporter = Reporter()
+    began = time.monotonic()
+    with run.held(), reporter.shown():
+        cases = load_cohort(data, label_map=label_map) if data else None
+        if cases is None:
+            stage_sizes(n_stages, config.cohort.kidneys)  # refused before the cohort is made
+        how = {"annotator": "human" if annotator.by_people else "simulated", "blind": annotator.blind}
+        asked = asked_for(config, n_stages, data, label_map=label_map, **how)
+        run.go_on(asked)
+        require_as_told(run)
+        if all(run.stage(k).metrics.exists() for k in range(1, n_stages + 1)):
+            print(f"{run.path}: all {n_stages} stages were done before.")
+            return finish(run, time.monotonic() - began)
+        cases = phantoms(config, threads, reporter) if cases is None else cases
+        loop = Loop(Job(run, config, cases, n_stages, threads, reporter), annotator)
+        loop.survey()
+        run.begin(asked, describe_device())  # a cohort that is refused leaves nothing
+        state = StageState()
+        try:
+            for _ in range(n_stages):
+                state = loop.stage(state)
+        except WaitsForPeople as waits:
+            print(waits)
+            return 3
+    return finish(run, time.monotonic() - began)
+
+
+def phantoms(config: Config, threads: int, reporter: Reporter) -> Sequence[Case]:
+    """The embedded cohort."""
+    bar = reporter.bars.add_task("phantoms", total=config.cohort.patients)
+    began = time.monotonic()
+
+    def made(done: int) -> None:
+        reporter.bars.update(bar, completed=done)
+        reporter.log("phantoms", done, config.cohort.patients, began)
+
+    return make_cohort(config.cohort, config.seed, threads, made)
+
+
+def finish(run: RunDirectory, seconds: float) -> int:
+    """Tables and report of a finished run, and a short summary that says where they are."""
+    print(write_report(run.path))
+    minutes, rest = divmod(round(seconds), 60)
+    print(f"{run.path}: done in {minutes} min {rest} s; see tables.md, tables.csv and report.html there.")
+    return 0
