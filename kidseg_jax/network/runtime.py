@@ -55,7 +55,7 @@ def take_device() -> None:
 def compiler_options() -> dict[str, bool] | None:
     """What XLA is told beside a program: on a GPU, channels last in 3-D convolutions, as it does in 2-D.
 
-    Options come and go with its versions: one that it no longer has is not told, and its own choice stands.
+    Options come and go with its versions: one that this version does not have is left out.
     """
     return CHANNELS_LAST if jax.default_backend() == "gpu" and _has(CHANNELS_LAST) else None
 

@@ -68,8 +68,8 @@ def yardstick(
 def expected(score: query.Score, prediction: Prediction, blind: bool, by: Yardstick) -> query.Score:
     """What is known of a case with this prediction: the look at it, its effort in the time it would take.
 
-    A blind case takes the time of its kidneys from nothing; one without a prediction that of two, and is as
-    doubtful as can be.
+    A blind case takes the time of its kidneys from nothing; one without a prediction takes that of
+    two, with the largest doubt that a score has.
     """
     structures = structures_in(prediction.labels.array)
     if not structures or score.effort_s is None:

@@ -27,7 +27,7 @@ def settings_of(run: Path) -> dict[str, Any]:
             "config": from_json(Config, about["config"]),
         }
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{file}: cannot be gone on with: {error!r}") from error
+        raise ValueError(f"{file}: this version cannot go on with such settings: {error!r}") from error
 
 
 def trained_on(run: Path, stage: int) -> TrainedOn:

@@ -1,4 +1,4 @@
-"""A run: begun or gone on with, stage after stage, until it is finished or waits for people."""
+"""A run: how it begins or goes on, stage after stage, until it is finished or waits for people."""
 
 import time
 from collections.abc import Sequence
