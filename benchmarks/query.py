@@ -26,6 +26,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from replay import Comparison, Point, minutes_to, replay
 
 from kidseg_jax.atomic import write_text
 from kidseg_jax.cohort.case import Case
@@ -35,7 +36,6 @@ from kidseg_jax.evaluation.metrics import dice
 from kidseg_jax.imaging.structures import N_CLASSES, STRUCTURES
 from kidseg_jax.imaging.volume import Labels, Spacing, canonical
 from kidseg_jax.labelling import query
-from kidseg_jax.labelling.replay import Comparison, Point, minutes_to, replay
 from kidseg_jax.labelling.simulated_annotator import correct
 from kidseg_jax.network.samples import Sample, fine_sample, margin_voxels
 from kidseg_jax.network.training import start, train

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from replay import Point, minutes_to
 
 from kidseg_jax.config import AnnotatorConfig
 from kidseg_jax.imaging.structures import ARTERY, PARENCHYMA, RCC, structures_in
@@ -21,7 +22,6 @@ from kidseg_jax.labelling.query import (
     score_of,
     together,
 )
-from kidseg_jax.labelling.replay import Point, minutes_to
 
 POOL = tuple(f"case_{i:05d}" for i in range(9))
 WITH_RCC = ("case_00004", "case_00007")

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from replay import Comparison, Point, minutes_to, replay
 
 from kidseg_jax.labelling.query import Score
-from kidseg_jax.labelling.replay import Comparison, Point, minutes_to, replay
 
 WORTH = {"a": 0.05, "b": 0.30, "c": 0.10, "d": 0.20}
 
