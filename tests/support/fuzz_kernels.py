@@ -129,7 +129,10 @@ def main() -> int:
     print(f"{passed} examples passed in {took['seconds']} s, {took['cpu_seconds']} s of processor time")
     if arguments.keep:
         row = (
-            rows.about() | {"first_seed": arguments.seed, "examples": passed} | took | {"failures": failures}
+            rows.about()
+            | {"what": "kernels", "first_seed": arguments.seed, "examples": passed}
+            | took
+            | {"failures": failures}
         )
         print(f"kept in {rows.append_rows('fuzz', [row])}")
     return failures

@@ -434,15 +434,11 @@ def main() -> int:
     took = {"seconds": round(time.perf_counter() - start), "cpu_seconds": round(time.process_time() - cpu)}
     print(f"{passed} examples passed in {took['seconds']} s, {took['cpu_seconds']} s of processor time")
     print(f"peak {peak() / 1e6:.0f} MB; " + ", ".join(f"{what} {n}" for what, n in sorted(came.items())))
-    print(wrong and f"fuzz_readers: {wrong}")
+    if wrong:
+        print(f"fuzz_readers: {wrong}")
     if arguments.keep:
-        row = (
-            rows.about()
-            | {"first_seed": arguments.seed, "examples": passed}
-            | took
-            | {"failures": bool(wrong)}
-        )
-        print(f"kept in {rows.append_rows('fuzz', [row | {'failures': int(bool(wrong))}])}")
+        row = rows.about() | {"what": "readers", "first_seed": arguments.seed, "examples": passed}
+        print(f"kept in {rows.append_rows('fuzz', [row | took | {'failures': int(bool(wrong))}])}")
     return int(bool(wrong))
 
 
