@@ -41,13 +41,12 @@ def main() -> None:
         for stage in read_run(run).stages:
             seconds: dict[str, float] = {}
             for record in stage.labelling:
-                case = record["case"]
-                seconds[case] = seconds.get(case, 0.0) + record["corrected_seconds"]
+                seconds[record.case] = seconds.get(record.case, 0.0) + (record.corrected_seconds or 0.0)
             if len(seconds) < 3:
                 continue
             models = load_models(run / f"stage_{stage.stage}" / "models.safetensors")
 
-            names = sorted({r["case"] for r in stage.test})
+            names = sorted({record.case for record in stage.test})
             held_out = [phantom(config, name) for name in names]
             by = yardstick(models, [(c, kidneys_of(c)) for c in held_out], config.annotator)
             found = []

@@ -63,7 +63,7 @@ def main() -> None:
         if not stages:
             raise SystemExit(f"{run}: need a run with stage {given.stage}")
         models = load_models(run / f"stage_{stages[-1].stage}" / "models.safetensors")
-        for case in held_out(run, {record["case"] for record in stages[-1].test}):
+        for case in held_out(run, {record.case for record in stages[-1].test}):
             raw = predict(models, case.ct, largest_only=False)
             voxel_ml = float(np.prod(canonical(case.ct).spacing_mm)) / 1000
             made = {variant: tidied(raw, case.ct, policy) for variant, policy in TRIED.items()}

@@ -156,7 +156,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error})") from error
+        raise ValueError(f"{path}: need JSON, got {error}") from error
 
 
 def _differences(before: Any, asked: Any, name: str = "") -> list[tuple[str, tuple[Any, Any]]]:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from kidseg_jax import kernels
+from kidseg_jax.evaluation.comparison import MODES
 from kidseg_jax.evaluation.mesh_reading import read_surface
 from kidseg_jax.evaluation.meshes import (
     compare_kidney,
@@ -15,7 +16,6 @@ from kidseg_jax.evaluation.meshes import (
 from kidseg_jax.evaluation.metrics import crop_together
 from kidseg_jax.evaluation.surfaces import DistanceTo, Surface, joined, open3d, refined, surface_of
 from kidseg_jax.imaging.volume import Geometry
-from kidseg_jax.report.effort import MODES
 
 ANISOTROPIC = Geometry((30, 40, 50), (2.5, 0.8, 0.7), (-100.0, 40.0, 900.0))
 TURNED = Geometry(
@@ -281,13 +281,12 @@ def test_compare_kidney_gives_three_pairs_by_three_measures():
     manual[6:9, 6:9, 6:9] = 5
     cnn = np.roll(manual, 1, axis=2)
     records = compare_kidney(manual, cnn, manual, (2.0, 1.0, 1.0))
-    assert [(r["pair"], r["mode"]) for r in records] == [
-        (pair, mode) for pair in ("manual_cnn", "cnn_corrected", "manual_corrected") for mode in MODES
-    ]
-    assert all(r["rms_mm"] == pytest.approx(0, abs=1e-4) for r in records if r["pair"] == "manual_corrected")
-    assert all(r["max_mm"] == pytest.approx(1.0, abs=1e-3) for r in records if r["pair"] == "manual_cnn")
+    assert list(records) == ["manual_cnn", "cnn_corrected", "manual_corrected"]
+    assert all([one.mode for one in measures] == list(MODES) for measures in records.values())
+    assert all(one.rms_mm == pytest.approx(0, abs=1e-4) for one in records["manual_corrected"])
+    assert all(one.max_mm == pytest.approx(1.0, abs=1e-3) for one in records["manual_cnn"])
     missed = compare_kidney(manual, np.zeros_like(manual), None, (2.0, 1.0, 1.0))
-    assert [r["pair"] for r in missed] == ["manual_cnn"] * 3 and all(r["rms_mm"] is None for r in missed)
+    assert list(missed) == ["manual_cnn"] and [one.rms_mm for one in missed["manual_cnn"]] == [None] * 3
 
 
 def test_what_is_no_mesh_is_refused(tmp_path):

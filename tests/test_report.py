@@ -182,7 +182,7 @@ def test_ranking_is_by_mean_dsc_and_by_rms(run_path):
     last = run.stages[-1]
     ranked = examples.ranked_tests(last)
     means = {
-        kidney: np.mean([r["dsc"] for r in last.test if r["kidney"] == kidney and r["dsc"] is not None])
+        kidney: np.mean([r.dsc for r in last.test if r.kidney == kidney and r.dsc is not None])
         for kidney in last.test_kidneys
     }
     assert ranked[0][1] == min(means, key=lambda k: means[k]) and ranked[-1][1] == max(
@@ -192,8 +192,8 @@ def test_ranking_is_by_mean_dsc_and_by_rms(run_path):
     assert [place for place, _, _ in examples.spread(ranked[:2])] == ["first", "last"]
     assert examples.spread([]) == []
     stage, kidney, rms_mm = examples.worst_surfaces(run)["manual_cnn"]
-    assert stage == 3 and rms_mm == max(r["rms_mm"] for r in last.surfaces if r["pair"] == "manual_cnn")
-    assert kidney in {r["kidney"] for r in last.surfaces}
+    assert stage == 3 and rms_mm == max(r.rms_mm or 0 for r in last.surfaces if r.pair == "manual_cnn")
+    assert kidney in {r.kidney for r in last.surfaces}
 
 
 def test_png_round_trip():

@@ -36,12 +36,12 @@ def test_dsc_table_is_mean_and_sd_over_defined_values(tmp_path):
     table = dsc_table(run)
     for stage in run.stages:
         for name, heading in zip(NAMES, HEADINGS, strict=False):
-            values = [100 * r["dsc"] for r in stage.test if r["structure"] == name and r["dsc"] is not None]
+            values = [100 * r.dsc for r in stage.test if r.structure == name and r.dsc is not None]
             found = cell(table, f"stage {stage.stage}, {stage.train_kidneys} kidneys", heading)
             assert found.n == len(values)
             assert found.value == pytest.approx(np.mean(values))
             assert found.sd == pytest.approx(np.std(values, ddof=1))
-        everything = [100 * r["dsc"] for r in stage.test if r["dsc"] is not None]
+        everything = [100 * r.dsc for r in stage.test if r.dsc is not None]
         total = cell(table, f"stage {stage.stage}, {stage.train_kidneys} kidneys", "total")
         assert (total.n, total.value) == (len(everything), pytest.approx(np.mean(everything)))
     assert cell(table, "paper 3, 50 kidneys", "total").text == "71.07 ± 21.65"

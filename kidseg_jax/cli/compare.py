@@ -43,7 +43,7 @@ def run(arguments: Arguments) -> int:
 
     from kidseg_jax.atomic import write_text
     from kidseg_jax.evaluation.mesh_files import write_comparison
-    from kidseg_jax.evaluation.meshes import compare_surfaces, comparison_grid
+    from kidseg_jax.evaluation.meshes import compare_surfaces, comparison_table
     from kidseg_jax.evaluation.table import to_terminal
 
     if arguments.limit_mm <= 0:
@@ -51,7 +51,7 @@ def run(arguments: Arguments) -> int:
     first, second = (load(path, arguments.label) for path in (arguments.a, arguments.b))
     found = compare_surfaces(first, second, points=arguments.points, seed=arguments.seed)
     title = f"{arguments.a.name} to {arguments.b.name}, mm"
-    print(to_terminal([comparison_grid(found, title)]))
+    print(to_terminal([comparison_table(found, title)]))
     if arguments.out is None:
         return 0
     written = write_comparison(arguments.out, first, second, limit_mm=arguments.limit_mm)

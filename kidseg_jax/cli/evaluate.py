@@ -35,13 +35,13 @@ class Arguments:
 def run(arguments: Arguments) -> int:
     """Measure, write three files, print the means of the usual measures."""
     from kidseg_jax.atomic import write_text
-    from kidseg_jax.evaluation.folders import evaluate_folders, records_csv, summary_grid
+    from kidseg_jax.evaluation.folders import evaluate_folders, records_csv, summary_table
     from kidseg_jax.evaluation.table import to_markdown, to_terminal
 
     found = evaluate_folders(arguments.pred, arguments.truth, arguments.scheme, threads=arguments.threads)
     out = arguments.out or arguments.pred
     if found.records:
-        grid = summary_grid(found)
+        grid = summary_table(found)
         data = {"scheme": found.scheme, "records": found.records, "failures": found.failures}
         write_text(out / "evaluation.json", json.dumps(data, indent=1, allow_nan=False) + "\n")
         write_text(out / "evaluation.csv", records_csv(found))

@@ -119,7 +119,7 @@ def evaluate_case(predicted: Path, truth: Path, scheme: Scheme) -> list[Record]:
     return _SCHEMES[scheme](theirs, ours)
 
 
-def summary_grid(evaluation: Evaluation) -> Table:
+def summary_table(evaluation: Evaluation) -> Table:
     """Mean and SD over cases of every measure, one row per structure, region or value."""
     names = list(dict.fromkeys(record["name"] for record in evaluation.records))
     rows = tuple(

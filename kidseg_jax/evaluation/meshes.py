@@ -1,42 +1,20 @@
 """How far two surfaces lie apart, by three named measures that say from where, to what, and how sampled."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from scipy.spatial import KDTree
 
+from kidseg_jax.evaluation.comparison import MODES, PAIRS, USABLE_RMS_MM, SurfaceComparison
 from kidseg_jax.evaluation.surfaces import DistanceTo, Surface, joined, refined, surface_of
 from kidseg_jax.evaluation.table import Row, Table, number_cell
 from kidseg_jax.imaging.volume import Geometry, Labels, Spacing
-from kidseg_jax.report.effort import MODES
-from kidseg_jax.report.published import USABLE_RMS_MM
 
 POINTS = 17_650
 """The paper's number of surface points."""
 LONGEST_EDGE_MM = 1.5
 """Coarser triangles are split before sampling, so that the faces of a box are sampled too."""
-
-
-@dataclass(frozen=True)
-class SurfaceComparison:
-    """One measure of one pair, in mm, signed where `mode` is; None throughout where a surface is missing."""
-
-    mode: str
-    how: str
-    points: int
-    seed: int
-    rms_mm: float | None = None
-    mean_mm: float | None = None
-    mean_absolute_mm: float | None = None
-    min_mm: float | None = None
-    max_mm: float | None = None
-    p05_mm: float | None = None
-    median_mm: float | None = None
-    p95_mm: float | None = None
-    within_2mm: float | None = None
 
 
 def compare_surfaces(
@@ -58,12 +36,12 @@ def compare_kidney(
     *,
     points: int = POINTS,
     seed: int = 0,
-) -> list[dict[str, Any]]:
-    """Figure 1 and Table 3 of the paper for one kidney: JSON-ready records, one per pair and measure.
+) -> dict[str, tuple[SurfaceComparison, ...]]:
+    """Figure 1 and Table 3 of the paper for one kidney: by pair of `PAIRS`, the measures of `MODES`.
 
     manual, cnn, corrected: label maps (z, y, x) of one kidney on one grid; the surface is that of all
-    structures together. Pairs "manual_cnn", "cnn_corrected", "manual_corrected"; from is the first. Without
-    `corrected`, the first pair only. A pair with an empty map has None for every distance.
+    structures together. Without `corrected`, the first pair only. A pair with an empty map has None for every
+    distance.
     """
     maps = {"manual": manual, "cnn": cnn} | ({} if corrected is None else {"corrected": corrected})
     shapes = {labels.shape for labels in maps.values()}
@@ -71,12 +49,12 @@ def compare_kidney(
         raise ValueError(f"compare_kidney: label maps must share a shape, got {sorted(shapes)}")
     geometry = Geometry(shape=manual.shape, spacing_mm=spacing_mm)
     models = {name: Model(surface_of(labels > 0, geometry)) for name, labels in maps.items() if labels.any()}
-    return [
-        {"pair": f"{a}_{b}", "from": a, "to": b, **asdict(comparison)}
-        for a, b in (("manual", "cnn"), ("cnn", "corrected"), ("manual", "corrected"))
+    pairs = {pair: pair.split("_") for pair in PAIRS}
+    return {
+        pair: _pair(models.get(a), models.get(b), points, seed)
+        for pair, (a, b) in pairs.items()
         if a in maps and b in maps
-        for comparison in _pair(models.get(a), models.get(b), points, seed)
-    ]
+    }
 
 
 class Model:
@@ -157,7 +135,7 @@ def weighted_percentiles(values: np.ndarray, weights: np.ndarray, percents: Iter
     return values[order[at.clip(max=len(order) - 1)]].tolist()
 
 
-def comparison_grid(found: Iterable[SurfaceComparison], title: str) -> Table:
+def comparison_table(found: Iterable[SurfaceComparison], title: str) -> Table:
     """The measures of one pair as a table, how each was taken in its notes."""
     found = tuple(found)
     columns = ("rms", "mean", "mean |d|", "min", "5 %", "median", "95 %", "max", "within 2 mm")
@@ -175,9 +153,9 @@ def comparison_grid(found: Iterable[SurfaceComparison], title: str) -> Table:
     return Table("comparison", title, columns, tuple(rows), notes)
 
 
-def _pair(first: Model | None, second: Model | None, points: int, seed: int) -> Iterable[SurfaceComparison]:
+def _pair(first: Model | None, second: Model | None, points: int, seed: int) -> tuple[SurfaceComparison, ...]:
     if first is None or second is None:
-        return [SurfaceComparison(mode, how.format(points="no"), 0, seed) for mode, how in MODES.items()]
+        return tuple(SurfaceComparison(mode, how.format(points="no"), 0, seed) for mode, how in MODES.items())
     return _compare(first, second, points, seed)
 
 

@@ -30,17 +30,17 @@ class Agreement:
     truth_ml: float
     predicted_ml: float
     volume_error_ml: float
-    volume_error_percent: float | None
-    dsc: float | None
-    hd_mm: float | None
-    hd95_mm: float | None
-    assd_mm: float | None
-    surface_rms_mm: float | None
-    nsd_1mm: float | None
-    nsd_2mm: float | None
-    nsd_kits_kidney_and_mass: float | None
-    nsd_kits_mass: float | None
-    nsd_kits_tumor: float | None
+    volume_error_percent: float | None = None
+    dsc: float | None = None
+    hd_mm: float | None = None
+    hd95_mm: float | None = None
+    assd_mm: float | None = None
+    surface_rms_mm: float | None = None
+    nsd_1mm: float | None = None
+    nsd_2mm: float | None = None
+    nsd_kits_kidney_and_mass: float | None = None
+    nsd_kits_mass: float | None = None
+    nsd_kits_tumor: float | None = None
 
 
 def dice(truth: Mask, predicted: Mask) -> float | None:
@@ -101,9 +101,8 @@ def _record(name: str, truth: Mask, predicted: Mask, spacing_mm: Spacing, thread
             "false_positive_ml": 0.0,
         }
     predicted_ml = float(np.count_nonzero(predicted) * np.prod(spacing_mm)) / 1000
-    undefined = dict.fromkeys(Agreement.__dataclass_fields__)
-    volumes = {"truth_ml": 0.0, "predicted_ml": predicted_ml, "volume_error_ml": predicted_ml}
-    return {"structure": name, **undefined, **volumes, "false_positive_ml": predicted_ml}
+    absent = Agreement(truth_ml=0.0, predicted_ml=predicted_ml, volume_error_ml=predicted_ml)
+    return {"structure": name, **asdict(absent), "false_positive_ml": predicted_ml}
 
 
 def _surface_metrics(

@@ -159,7 +159,7 @@ def falls(run: Run) -> list[str]:
 
 def _dsc_notes(run: Run) -> Iterable[str]:
     last = run.stages[-1]
-    kidneys, patients = last.test_kidneys, {record["patient"] for record in last.test}
+    kidneys, patients = last.test_kidneys, {record.patient for record in last.test}
     counts = {c: summarise(list(last.values("dsc", c).values())).n for c in COLUMNS}
     yield (
         f"n = {len(kidneys)} held-out kidneys of {len(patients)} patients, the same at every stage; defined "
@@ -185,9 +185,7 @@ def _false_positive_notes(run: Run) -> Iterable[str]:
     said = []
     n = 0
     for stage in run.stages:
-        found = [
-            r.get("false_positive_ml") for r in stage.test if r["structure"] == "rcc" and r["dsc"] is None
-        ]
+        found = [r.false_positive_ml for r in stage.test if r.structure == "rcc" and r.dsc is None]
         volumes = [ml for ml in found if ml is not None]
         n = max(n, len(volumes))
         if volumes:

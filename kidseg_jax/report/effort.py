@@ -1,29 +1,13 @@
 """Tables 2 and 3: labelling minutes, and surface RMS of the three pairs of models."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
+from kidseg_jax.evaluation.comparison import MODES, PAIRS, USABLE_RMS_MM
 from kidseg_jax.evaluation.statistics import Summary, summarise
 from kidseg_jax.evaluation.table import UNDEFINED, Cell, Row, Table, mean_sd_cell
 from kidseg_jax.report import published
-from kidseg_jax.report.records import COLUMNS, HEADINGS, Record, Run, StageRecord
-
-PAIRS = {
-    "manual_cnn": "manual vs CNN",
-    "cnn_corrected": "CNN vs CNN-corrected",
-    "manual_corrected": "manual vs CNN-corrected",
-}
-
-MODES = {
-    "sampled_points": "{points} seeded vertices of the first surface, each to the nearest vertex of the "
-    "second",
-    "points_to_triangles": "{points} seeded vertices of the first surface, each to the nearest place on the "
-    "second's "
-    "triangles, negative inside",
-    "area_symmetric": "every place of both surfaces, weighted by area, to the nearest place on the other's "
-    "triangles",
-}
-"""How surfaces are compared, by name, in the order of the tables."""
+from kidseg_jax.report.records import COLUMNS, HEADINGS, LabellingRecord, Run, StageRecord, SurfaceRecord
 
 
 def minutes_table(run: Run) -> Table:
@@ -34,7 +18,7 @@ def minutes_table(run: Run) -> Table:
     chosen = [(f"stage {stage.stage}", _timed(stage)) for stage in stages]
     if len(stages) > 1:
         chosen.append(
-            ("all stages", [{**r, "kidney": (s.stage, r["kidney"])} for s in stages for r in _timed(s)])
+            ("all stages", [replace(r, kidney=f"{s.stage}/{r.kidney}") for s in stages for r in _timed(s)])
         )
     for name, records in chosen:
         manual = [_seconds(records, "manual_seconds", column) for column in COLUMNS]
@@ -65,7 +49,7 @@ def minutes_table(run: Run) -> Table:
     if not chosen:
         notes.append("No kidney of this run has both times: nothing measured.")
     else:
-        kidneys = [len({record["kidney"] for record in records}) for _, records in chosen]
+        kidneys = [len({record.kidney for record in records}) for _, records in chosen]
         notes.append(
             "n = "
             + ", ".join(f"{k} ({name})" for k, (name, _) in zip(kidneys, chosen, strict=True))
@@ -82,7 +66,7 @@ def mean_seconds(run: Run) -> dict[str, tuple[float, float] | None]:
     """Per column: mean seconds by hand and CNN-corrected over all newly labelled kidneys; empty where none
     was timed.
     """
-    records = [{**r, "kidney": (s.stage, r["kidney"])} for s in run.stages for r in _timed(s)]
+    records = [replace(r, kidney=f"{s.stage}/{r.kidney}") for s in run.stages for r in _timed(s)]
     found: dict[str, tuple[float, float] | None] = {}
     for column in COLUMNS if records else ():
         manual, corrected = (
@@ -95,20 +79,20 @@ def mean_seconds(run: Run) -> dict[str, tuple[float, float] | None]:
 def rms_table(run: Run) -> Table:
     """Table 3: surface RMS in mm for the three pairs, per mode, with direction and sampling named."""
     records = [record for stage in run.stages for record in stage.surfaces]
-    found = dict.fromkeys(record["mode"] for record in records)
+    found = dict.fromkeys(record.mode for record in records)
     modes = [mode for mode in MODES if mode in found] + [mode for mode in found if mode not in MODES]
     rows = [
         Row(
             mode.replace("_", " "),
-            tuple(_rms_cell([r for r in records if r["mode"] == mode], pair) for pair in PAIRS),
+            tuple(_rms_cell([r for r in records if r.mode == mode], pair) for pair in PAIRS),
             unit="mm",
         )
         for mode in modes
     ]
     rows += [
         Row(
-            f"{mode.replace('_', ' ')}: kidneys under {published.USABLE_RMS_MM:g} mm",
-            tuple(_usable([r for r in records if r["mode"] == mode], pair) for pair in PAIRS),
+            f"{mode.replace('_', ' ')}: kidneys under {USABLE_RMS_MM:g} mm",
+            tuple(_usable([r for r in records if r.mode == mode], pair) for pair in PAIRS),
         )
         for mode in modes
     ]
@@ -129,19 +113,19 @@ def rms_table(run: Run) -> Table:
     )
 
 
-def _timed(stage: StageRecord) -> list[Record]:
+def _timed(stage: StageRecord) -> list[LabellingRecord]:
     """Records of a stage that corrected labels; by hand is None where the truth lacks the structure."""
-    return [r for r in stage.labelling if r.get("corrected_seconds") is not None and "manual_seconds" in r]
+    return [r for r in stage.labelling if r.corrected_seconds is not None]
 
 
-def _seconds(records: Sequence[Record], key: str, column: str) -> Summary:
+def _seconds(records: Sequence[LabellingRecord], key: str, column: str) -> Summary:
     if column != "total":
         return summarise(
-            [r[key] for r in records if r["structure"] == column and r["manual_seconds"] is not None]
+            [getattr(r, key) for r in records if r.structure == column and r.manual_seconds is not None]
         )
-    totals: dict[Any, float] = {}
+    totals: dict[str, float] = {}
     for record in records:
-        totals[record["kidney"]] = totals.get(record["kidney"], 0.0) + (record[key] or 0.0)
+        totals[record.kidney] = totals.get(record.kidney, 0.0) + (getattr(record, key) or 0.0)
     return summarise(list(totals.values()))
 
 
@@ -168,20 +152,20 @@ def _saving_cell(manual: float, corrected: float, n: int | None) -> Cell:
     return Cell(f"{saved:.0f} %", saved, n=n)
 
 
-def _rms_cell(records: Sequence[Record], pair: str) -> Cell:
-    return mean_sd_cell(summarise([r["rms_mm"] for r in records if r["pair"] == pair]))
+def _rms_cell(records: Sequence[SurfaceRecord], pair: str) -> Cell:
+    return mean_sd_cell(summarise([r.rms_mm for r in records if r.pair == pair]))
 
 
-def _usable(records: Sequence[Record], pair: str) -> Cell:
-    values = [r["rms_mm"] for r in records if r["pair"] == pair and r["rms_mm"] is not None]
-    under = sum(value < published.USABLE_RMS_MM for value in values)
+def _usable(records: Sequence[SurfaceRecord], pair: str) -> Cell:
+    values = [r.rms_mm for r in records if r.pair == pair and r.rms_mm is not None]
+    under = sum(value < USABLE_RMS_MM for value in values)
     return Cell(f"{under} of {len(values)}", float(under), n=len(values)) if values else UNDEFINED
 
 
-def _mode_note(mode: str, records: Sequence[Record]) -> str:
-    chosen = [r for r in records if r["mode"] == mode]
-    counts = {pair: sum(r["pair"] == pair and r["rms_mm"] is not None for r in chosen) for pair in PAIRS}
+def _mode_note(mode: str, records: Sequence[SurfaceRecord]) -> str:
+    chosen = [r for r in records if r.mode == mode]
+    counts = {pair: sum(r.pair == pair and r.rms_mm is not None for r in chosen) for pair in PAIRS}
     n = ", ".join(f"{counts[pair]} ({name})" for pair, name in PAIRS.items())
-    most = max((r.get("points") or 0 for r in chosen), default=0)
+    most = max((r.points for r in chosen), default=0)
     how = MODES.get(mode, "not described").format(points=f"at most {most:,}")
     return f"{mode.replace('_', ' ')}: {how}; n = {n} kidneys."

@@ -1,7 +1,7 @@
 """Which kidneys the report draws: best, median and worst by DSC, and the worst surface of each pair."""
 
-from kidseg_jax.report.effort import PAIRS
-from kidseg_jax.report.records import Record, Run, StageRecord
+from kidseg_jax.evaluation.comparison import PAIRS
+from kidseg_jax.report.records import Run, StageRecord, TestRecord
 from kidseg_jax.report.snapshot import KidneySnapshot, read_snapshot
 
 MEASURE = "area_symmetric"
@@ -17,17 +17,18 @@ def ranked_tests(stage: StageRecord) -> list[tuple[float, str]]:
     """(mean DSC over defined structures, kidney) of each held-out kidney, worst first."""
     scores: dict[str, list[float]] = {}
     for record in stage.test:
-        if record["dsc"] is not None:
-            scores.setdefault(record["kidney"], []).append(record["dsc"])
+        if record.dsc is not None:
+            scores.setdefault(record.kidney, []).append(record.dsc)
     return sorted((sum(values) / len(values), kidney) for kidney, values in scores.items())
 
 
 def ranked_surfaces(stage: StageRecord, pair: str, measure: str = MEASURE) -> list[tuple[float, str]]:
     """(surface RMS in mm, kidney) of each newly labelled kidney, best first."""
-    chosen = (
-        r for r in stage.surfaces if r["pair"] == pair and r["mode"] == measure and r["rms_mm"] is not None
+    return sorted(
+        (record.rms_mm, record.kidney)
+        for record in stage.surfaces
+        if record.pair == pair and record.mode == measure and record.rms_mm is not None
     )
-    return sorted((record["rms_mm"], record["kidney"]) for record in chosen)
 
 
 def spread(ranked: list[tuple[float, str]]) -> list[tuple[str, float, str]]:
@@ -49,6 +50,6 @@ def worst_surfaces(run: Run) -> dict[str, tuple[int, str, float]]:
     return {pair: found[pair] for pair in PAIRS if pair in found}
 
 
-def dsc_of(stage: StageRecord, kidney: str) -> list[Record]:
+def dsc_of(stage: StageRecord, kidney: str) -> list[TestRecord]:
     """The records of one held-out kidney, in the order of the structures."""
-    return [record for record in stage.test if record["kidney"] == kidney]
+    return [record for record in stage.test if record.kidney == kidney]

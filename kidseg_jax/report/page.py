@@ -156,7 +156,7 @@ def _case(run: Run, stage: int, kidney: str, title: str, said: str) -> str:
 def _scores(run: Run, kidney: str) -> str:
     records = examples.dsc_of(run.stages[-1], kidney)
     return "DSC " + ", ".join(
-        f"{r['structure']} " + ("absent" if r["dsc"] is None else f"{100 * r['dsc']:.0f} %") for r in records
+        f"{r.structure} " + ("absent" if r.dsc is None else f"{100 * r.dsc:.0f} %") for r in records
     )
 
 

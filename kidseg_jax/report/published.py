@@ -32,9 +32,6 @@ RMS_MM: dict[str, tuple[float, float, int]] = {
 }
 """Mean, SD in mm and number of points of the published surface RMS, per pair."""
 
-USABLE_RMS_MM = 2.0
-"""3D printing and augmented reality want a surface RMS below this, in mm."""
-
 STAGE_KIDNEYS = {1: 20, 2: 40, 3: 50}
 
 SETUP_DIFFERENCES = (

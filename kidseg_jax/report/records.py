@@ -1,44 +1,113 @@
-"""A run directory, read: what each stage measured. The schema is in `report.py`."""
+"""A run directory, read and written: what each stage measured, a record per kidney and structure.
 
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+stage_K/metrics.json (K from 1) holds the fields of `StageRecord`; its lists hold those of `TestRecord`,
+`LabellingRecord` and `SurfaceRecord`. What is undefined is null, never NaN. A field that an older version did
+not write has its default, one that a newer version writes is left out.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from kidseg_jax.evaluation.comparison import SurfaceComparison
+from kidseg_jax.evaluation.metrics import Agreement
 from kidseg_jax.imaging.structures import NAMES
+from kidseg_jax.rundir import read_json
 
-Record = dict[str, Any]
 COLUMNS = (*NAMES, "total")
 HEADINGS = tuple("RCC" if name == "rcc" else name for name in COLUMNS)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, kw_only=True)
+class KidneyRecord:
+    """Whose kidney a record is about; kidney is CASE_SIDE."""
+
+    case: str
+    patient: str
+    kidney: str
+    side: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StructureRecord(KidneyRecord):
+    """A record of one structure of a kidney."""
+
+    structure: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestRecord(Agreement, StructureRecord):
+    """How well a stage segmented one structure of a held-out kidney, see `metrics.measure_kidney`."""
+
+    false_positive_ml: float | None = None
+
+    @property
+    def dsc_percent(self) -> float | None:
+        """DSC in percent; None where the truth lacks the structure."""
+        return None if self.dsc is None else 100 * self.dsc
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabellingRecord(StructureRecord):
+    """What one structure of a newly labelled kidney cost; manual_seconds is None where the truth lacks it."""
+
+    manual_seconds: float | None = None
+    corrected_seconds: float | None = None
+    simulated: bool = True
+    voxels_added: int | None = None
+    voxels_removed: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurfaceRecord(SurfaceComparison, KidneyRecord):
+    """One measure of one pair of `comparison.PAIRS` of a newly labelled kidney's surfaces."""
+
+    pair: str
+
+
+R = TypeVar("R", bound=KidneyRecord)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class StageRecord:
-    """One stage's metrics.json: how it was trained, a record per kidney and structure; equal to itself."""
+    """One stage's metrics.json: how it was trained, and what was measured; equal to itself.
+
+    steps and losses are the fine network's, coarse_steps those of the network that finds the kidneys.
+    """
 
     stage: int
-    train_kidneys: int | None
-    steps: int | None
-    seconds: float | None
-    test: tuple[Record, ...]
-    labelling: tuple[Record, ...] = ()
-    surfaces: tuple[Record, ...] = ()
+    train_kidneys: int | None = None
+    steps: int | None = None
+    coarse_steps: int | None = None
+    seconds: float | None = None
+    losses: Any = field(default_factory=dict)
+    test: tuple[TestRecord, ...] = ()
+    labelling: tuple[LabellingRecord, ...] = ()
+    surfaces: tuple[SurfaceRecord, ...] = ()
+
+    def tested(self, structure: str) -> list[TestRecord]:
+        """The records of one structure, or of all of them ("total")."""
+        return [record for record in self.test if structure in (record.structure, "total")]
 
     def values(self, key: str, structure: str) -> dict[str, float | None]:
         """By "KIDNEY/STRUCTURE": one number per test kidney of a structure, or of all ("total")."""
-        chosen = (r for r in self.test if structure in (r["structure"], "total"))
-        return {f"{r['kidney']}/{r['structure']}": r.get(key) for r in chosen}
+        return {f"{r.kidney}/{r.structure}": getattr(r, key) for r in self.tested(structure)}
 
     @property
     def patients(self) -> dict[str, str]:
         """The patient of each test kidney and structure, by the keys of `values`."""
-        return {f"{r['kidney']}/{r['structure']}": r["patient"] for r in self.test}
+        return {f"{r.kidney}/{r.structure}": r.patient for r in self.test}
 
     @property
     def test_kidneys(self) -> tuple[str, ...]:
         """Names of the held-out kidneys, sorted."""
-        return tuple(sorted({r["kidney"] for r in self.test}))
+        return tuple(sorted({record.kidney for record in self.test}))
+
+    @property
+    def test_patients(self) -> tuple[str, ...]:
+        """The patients of the held-out kidneys, sorted."""
+        return tuple(sorted({record.patient for record in self.test}))
 
 
 @dataclass(frozen=True)
@@ -46,18 +115,18 @@ class Run:
     """A run directory's record: run.json and its stages in order."""
 
     path: Path
-    info: Record
+    info: dict[str, Any]
     stages: tuple[StageRecord, ...]
 
     @property
     def simulated(self) -> bool:
         """True when any labelling record is, or does not say that it is not."""
-        return any(r.get("simulated", True) for stage in self.stages for r in stage.labelling)
+        return any(record.simulated for stage in self.stages for record in stage.labelling)
 
     @property
     def phantoms(self) -> bool:
         """True unless run.json's configuration names a data folder."""
-        return not any(found for found in _find(self.info, "data") if found)
+        return not any(_find(self.info, "data"))
 
 
 def read_run(path: Path) -> Run:
@@ -74,32 +143,44 @@ def read_run(path: Path) -> Run:
     info = path / "run.json"
     return Run(
         path=path,
-        info=_read_json(info) if info.is_file() else {},
+        info=_read_object(info) if info.is_file() else {},
         stages=tuple(read_stage(file) for file in found),
     )
 
 
 def read_stage(path: Path) -> StageRecord:
     """One metrics.json. Raises ValueError naming the file and what it lacks."""
-    data = _read_json(path)
-    for key, needed in (
-        ("test", ("patient", "kidney", "structure", "dsc")),
-        ("labelling", ("kidney", "structure")),
-    ):
-        for record in data.get(key, ()):
-            if missing := [name for name in needed if name not in record]:
-                raise ValueError(f"{path}: every {key!r} record needs {missing}, got {sorted(record)}")
-            if record["structure"] not in NAMES:
-                raise ValueError(f"{path}: structure must be one of {NAMES}, got {record['structure']!r}")
-    return StageRecord(
-        stage=int(data.get("stage", _stage_number(path))),
-        train_kidneys=data.get("train_kidneys"),
-        steps=data.get("steps"),
-        seconds=data.get("seconds"),
-        test=tuple(data.get("test", ())),
-        labelling=tuple(data.get("labelling", ())),
-        surfaces=tuple(data.get("surfaces", ())),
-    )
+    data = {"stage": _stage_number(path), **_read_object(path)}
+    lists = {
+        "test": _records(path, "test", TestRecord, data.get("test", ()), ("dsc",)),
+        "labelling": _records(path, "labelling", LabellingRecord, data.get("labelling", ())),
+        "surfaces": _records(path, "surfaces", SurfaceRecord, data.get("surfaces", ())),
+    }
+    known = {part.name for part in fields(StageRecord)}
+    return StageRecord(**{name: value for name, value in data.items() if name in known} | lists)
+
+
+def stage_json(stage: StageRecord) -> dict[str, Any]:
+    """What a metrics.json holds, for `read_stage` to read."""
+    data = asdict(stage)
+    for record in data["surfaces"]:
+        record["from"], record["to"] = record["pair"].split("_")
+    return data
+
+
+def _records(
+    path: Path, name: str, kind: type[R], rows: Iterable[dict[str, Any]], needed: tuple[str, ...] = ()
+) -> tuple[R, ...]:
+    names = [part.name for part in fields(kind)]
+    needed += tuple(part.name for part in fields(kind) if part.default is MISSING)
+    found = []
+    for row in rows:
+        if missing := [each for each in needed if each not in row]:
+            raise ValueError(f"{path}: every {name!r} record needs {missing}, got {sorted(row)}")
+        if row.get("structure", NAMES[0]) not in NAMES:
+            raise ValueError(f"{path}: structure must be one of {NAMES}, got {row['structure']!r}")
+        found.append(kind(**{each: row[each] for each in names if each in row}))
+    return tuple(found)
 
 
 def _stage_number(path: Path) -> int:
@@ -109,11 +190,8 @@ def _stage_number(path: Path) -> int:
     return int(number)
 
 
-def _read_json(path: Path) -> Record:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: need JSON, got {error}") from error
+def _read_object(path: Path) -> dict[str, Any]:
+    data = read_json(path)
     if not isinstance(data, dict):
         raise ValueError(f"{path}: need a JSON object, got {type(data).__name__}")
     return data

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from kidseg_jax.evaluation.comparison import PAIRS
 from kidseg_jax.evaluation.mesh_files import distance_colours
 from kidseg_jax.evaluation.meshes import draw_places
 from kidseg_jax.evaluation.surfaces import DistanceTo, Surface, open3d, surface_of
-from kidseg_jax.report.effort import PAIRS
 from kidseg_jax.report.snapshot import KidneySnapshot
 
 LIMIT_MM = 5.0
@@ -41,7 +41,7 @@ class Scene:
 
 
 def surfaces_of(snapshot: KidneySnapshot, pair: str) -> tuple[Surface, Surface] | None:
-    """Surfaces of both maps of a pair of `effort.PAIRS`, all structures together; None where one is empty."""
+    """Surfaces of both maps of a pair of `PAIRS`, all structures as one; None where one is empty."""
     first, second = (getattr(snapshot, name) for name in pair.split("_"))
     if first is None or second is None or not first.any() or not second.any():
         return None

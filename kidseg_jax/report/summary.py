@@ -1,9 +1,9 @@
 """What a run found, in plain sentences for someone who reads nothing else, and what it cannot show."""
 
+from kidseg_jax.evaluation.comparison import PAIRS, USABLE_RMS_MM
 from kidseg_jax.evaluation.statistics import ALPHA, format_p, summarise
 from kidseg_jax.report.accuracy import as_sentence, compare_stages, compared_stages, falls
-from kidseg_jax.report.effort import PAIRS, mean_seconds
-from kidseg_jax.report.published import USABLE_RMS_MM
+from kidseg_jax.report.effort import mean_seconds
 from kidseg_jax.report.records import COLUMNS, HEADINGS, Run
 
 
@@ -17,7 +17,7 @@ def plain_summary(run: Run) -> list[str]:
 def limits(run: Run) -> list[str]:
     """What this run cannot show, the heaviest first."""
     last = run.stages[-1]
-    kidneys, patients = len(last.test_kidneys), len({record["patient"] for record in last.test})
+    kidneys, patients = len(last.test_kidneys), len({record.patient for record in last.test})
     said = []
     if run.phantoms:
         said.append(
@@ -102,12 +102,10 @@ def _effort(run: Run) -> list[str]:
 
 
 def _surfaces(run: Run) -> list[str]:
-    records = [
-        record for stage in run.stages for record in stage.surfaces if record["mode"] == "area_symmetric"
-    ]
+    records = [record for stage in run.stages for record in stage.surfaces if record.mode == "area_symmetric"]
     said = []
     for pair in ("manual_cnn", "manual_corrected"):
-        found = [r["rms_mm"] for r in records if r["pair"] == pair and r["rms_mm"] is not None]
+        found = [r.rms_mm for r in records if r.pair == pair and r.rms_mm is not None]
         if found:
             mean = sum(found) / len(found)
             under = sum(rms < USABLE_RMS_MM for rms in found)

@@ -28,7 +28,7 @@ class KidneyPair:
     predicted: Labels
 
     @property
-    def name(self) -> dict[str, str]:
+    def name(self) -> dict[str, Any]:
         k = self.kidney
         return {"case": k.case, "patient": k.patient, "kidney": k.name, "side": k.side}
 

@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from kidseg_jax.network import checkpoint
 from kidseg_jax.network.cascade import predict
 from kidseg_jax.network.models import Models, load_models, save_models
 from kidseg_jax.network.runtime import describe_device, keep_compiled, take_device
+from kidseg_jax.report.records import LabellingRecord, StageRecord, SurfaceRecord, TestRecord, stage_json
 from kidseg_jax.rundir import RunDirectory, StageDirectory, asked_for
 from kidseg_jax.staging.case_work import labelled, merged, pair_kidneys, teach
 from kidseg_jax.staging.events import manual_events
@@ -91,32 +92,28 @@ class Loop:
         seconds = time.monotonic() - began
         test = self.test(directory, state.models, reporter, index)
         labelling, surfaces = self.label_next(directory, state.models, model, reporter, index)
-        write_metrics(
-            self.run,
-            directory,
-            model,
-            {
-                "stage": index,
-                "train_kidneys": len(state.training_set.fine),
-                "steps": watch.total["fine"],
-                "coarse_steps": watch.total["coarse"],
-                "seconds": round(seconds, 1),
-                "losses": watch.losses,
-                "test": test,
-                "labelling": labelling,
-                "surfaces": surfaces,
-            },
+        record = StageRecord(
+            stage=index,
+            train_kidneys=len(state.training_set.fine),
+            steps=watch.total["fine"],
+            coarse_steps=watch.total["coarse"],
+            seconds=round(seconds, 1),
+            losses=watch.losses,
+            test=tuple(test),
+            labelling=tuple(labelling),
+            surfaces=tuple(surfaces),
         )
+        write_metrics(self.run, directory, model, stage_json(record))
         return state
 
     def test(
         self, directory: StageDirectory, models: Models, reporter: Reporter, index: int
-    ) -> list[dict[str, Any]]:
+    ) -> list[TestRecord]:
         """Metrics of every held-out kidney and structure; the predictions are written down."""
         from kidseg_jax.evaluation.metrics import measure_kidney
         from kidseg_jax.report.snapshot import write_snapshot
 
-        records = []
+        records: list[TestRecord] = []
         for name in reporter.over(self.plan.test, len(self.plan.test), f"stage {index}: test"):
             case = self.cases[self.index[name]]
             prediction = predict(models, case.ct, self.threads)
@@ -125,17 +122,17 @@ class Loop:
             for pair in pair_kidneys(case, self.kidneys[name], prediction):
                 measured = measure_kidney(pair.truth, pair.predicted, ct.spacing_mm, threads=self.threads)
                 told = [record for record in measured if record["structure"] in case.structures]
-                records += [{**pair.name, **record} for record in told]
+                records += [TestRecord(**pair.name, **record) for record in told]
                 kidney = pair.kidney.name
                 write_snapshot(directory.path, kidney, "test", ct, pair.box, pair.truth, pair.predicted)
         return records
 
     def label_next(
         self, directory: StageDirectory, models: Models, model: str, reporter: Reporter, index: int
-    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    ) -> tuple[list[LabellingRecord], list[SurfaceRecord]]:
         """Predict the next stage's cases, let the simulated annotator correct them, and write it all down."""
-        labelling: list[dict[str, Any]] = []
-        surfaces: list[dict[str, Any]] = []
+        labelling: list[LabellingRecord] = []
+        surfaces: list[SurfaceRecord] = []
         new = self.plan.new[index] if index < self.n_stages else ()
         for name in reporter.over(new, len(new), f"stage {index}: correct"):
             records, measured = self.label(directory, models, model, name, index)
@@ -145,12 +142,12 @@ class Loop:
 
     def label(
         self, directory: StageDirectory, models: Models, model: str, name: str, index: int
-    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    ) -> tuple[list[LabellingRecord], list[SurfaceRecord]]:
         """One case predicted and corrected, a function of the models; its files are written."""
         from kidseg_jax.report.snapshot import write_snapshot
 
-        labelling: list[dict[str, Any]] = []
-        surfaces: list[dict[str, Any]] = []
+        labelling: list[LabellingRecord] = []
+        surfaces: list[SurfaceRecord] = []
         case = self.cases[self.index[name]]
         prediction = predict(models, case.ct, self.threads)
         directory.write_labels("predictions", name, prediction.labels)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from kidseg_jax.labelling.worklist import (
 )
 from kidseg_jax.network.cascade import predict
 from kidseg_jax.network.models import Models
+from kidseg_jax.report.records import LabellingRecord, SurfaceRecord
 from kidseg_jax.rundir import RunDirectory, StageDirectory, read_json
 from kidseg_jax.staging.case_work import teach
 from kidseg_jax.staging.events import cnn_events
@@ -128,7 +128,7 @@ class PeopleLoop(Loop):
 
     def label_next(
         self, directory: StageDirectory, models: Models, model: str, reporter: Reporter, index: int
-    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    ) -> tuple[list[LabellingRecord], list[SurfaceRecord]]:
         """Predict the next stage's cases and lay them out for people; nothing is measured yet."""
         new = self.plan.new[index] if index < self.n_stages else ()
         folder = directory.path / "to_correct"

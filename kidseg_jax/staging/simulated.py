@@ -1,6 +1,7 @@
 """What the simulated annotator makes of one kidney: labels, records, ledger lines, surfaces."""
 
 from collections.abc import Collection
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from kidseg_jax.config import AnnotatorConfig
 from kidseg_jax.imaging.volume import Volume, canonical
 from kidseg_jax.labelling.events import LabelEvent, MapEvent, content_hash
 from kidseg_jax.labelling.simulated_annotator import correct, manual_seconds
+from kidseg_jax.report.records import LabellingRecord, SurfaceRecord
 from kidseg_jax.staging.case_work import KidneyPair
 from kidseg_jax.staging.events import cnn_events
 
@@ -24,7 +26,7 @@ def correct_kidney(
     rng: np.random.Generator,
     model: str,
     index: int,
-) -> tuple[np.ndarray, list[dict[str, Any]], list[LabelEvent]]:
+) -> tuple[np.ndarray, list[LabellingRecord], list[LabelEvent]]:
     """One kidney's corrected labels, with a record and a ledger line for each of its structures."""
     kidney = pair.kidney
     spacing_mm = canonical(case.ct).spacing_mm
@@ -37,12 +39,16 @@ def correct_kidney(
             "voxels_added": done.voxels_added[structure],
             "voxels_removed": done.voxels_removed[structure],
         }
-        times = {
-            "manual_seconds": by_hand.get(structure),
-            "corrected_seconds": seconds,
-            "simulated": True,
-        }
-        records.append({**pair.name, "structure": structure, **times, **changed})
+        records.append(
+            LabellingRecord(
+                **pair.name,
+                structure=structure,
+                manual_seconds=by_hand.get(structure),
+                corrected_seconds=seconds,
+                simulated=True,
+                **changed,
+            )
+        )
         events.append(
             LabelEvent(
                 case=case.name,
@@ -81,11 +87,15 @@ def require_unchanged(
         )
 
 
-def surfaces_of(pair: KidneyPair, corrected: np.ndarray, case: Case) -> list[dict[str, Any]]:
+def surfaces_of(pair: KidneyPair, corrected: np.ndarray, case: Case) -> list[SurfaceRecord]:
     """Surface RMS of one kidney's manual, CNN and CNN-corrected labels; none without Open3D."""
     try:
         from kidseg_jax.evaluation.meshes import compare_kidney
     except ImportError:
         return []
     found = compare_kidney(pair.truth, pair.predicted, corrected, canonical(case.ct).spacing_mm)
-    return [{**pair.name, **record} for record in found]
+    return [
+        SurfaceRecord(**pair.name, pair=compared, **asdict(measure))
+        for compared, measures in found.items()
+        for measure in measures
+    ]

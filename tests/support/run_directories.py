@@ -87,6 +87,7 @@ def dsc_record(kidney: int, structure: str, dsc: float) -> dict[str, Any]:
         "nsd_2mm": None if absent else 0.9,
         "truth_ml": 0.0 if absent else 20.0,
         "predicted_ml": 0.4 if absent else 21.0,
+        "volume_error_ml": 0.4 if absent else 1.0,
         "false_positive_ml": 0.4 if absent else 0.0,
     }
 
@@ -124,7 +125,7 @@ def add_evidence(path: Path, *, n: int = 48, seed: int = 0) -> None:
     """An snapshot file of every kidney of the last stage: a ball, and labels that miss it here and there."""
     rng = np.random.default_rng(seed)
     last = read_run(path).stages[-1]
-    test, new = set(last.test_kidneys), {record["kidney"] for record in last.surfaces}
+    test, new = set(last.test_kidneys), {record.kidney for record in last.surfaces}
     z, y, x = np.indices((n, n, n)) - n / 2
     for kidney in sorted(test | new):
         truth = ball_labels(z, y, x, n, 1.0)
