@@ -97,7 +97,7 @@ def test_the_variance_and_its_freedom_are_cr2_written_out_with_matrices():
     meat, columns = 0.0, []
     for group in np.unique(groups):
         own = groups == group
-        root = linalg.inv(linalg.sqrtm(annihilator[np.ix_(own, own)]).real)
+        root = linalg.inv(np.real(linalg.sqrtm(annihilator[np.ix_(own, own)])))
         score = root @ np.ones(own.sum()) / n
         meat += float(score @ (values - values.mean())[own]) ** 2
         columns.append(annihilator[:, own] @ score)

@@ -1,8 +1,7 @@
 """What a run directory says, as tables and as one page; it reads files of that directory and nothing else.
 
-stage_K/metrics.json: see `records`. stage_K/evidence/KIDNEY.npz, written by snapshot.write_snapshot: the CT and
-the label maps of one region. run.json is shown as it is, ledger.jsonl in a few lines; a file that is missing is
-said to be missing.
+stage_K/metrics.json: see `records`; stage_K/evidence/KIDNEY.npz, the CT and label maps of one region: see
+`snapshot`. run.json is shown as it is, ledger.jsonl in a few lines; a missing file is said to be missing.
 """
 
 import importlib.util
