@@ -6,12 +6,19 @@ import numpy as np
 import pytest
 
 from kidseg_jax.cli.app import main
+from kidseg_jax.evaluation.statistics import Summary
+from kidseg_jax.evaluation.table import to_terminal
 from kidseg_jax.imaging.volume import Geometry, Volume
 from kidseg_jax.labelling import clock
 from kidseg_jax.labelling.events import ApprovalEvent, ClockEvent, LabelEvent, TimeEvent
 from kidseg_jax.labelling.ledger import append, read_ledger
-from kidseg_jax.labelling.minutes import rows, table, work_in
+from kidseg_jax.labelling.minutes import work_in
 from kidseg_jax.labelling.worklist import write_list, write_to_correct
+from kidseg_jax.report.effort import efforts, ledger_tables
+
+
+def shown(ledger):
+    return to_terminal(ledger_tables(read_ledger(ledger)))
 
 
 def manual(patient, structure, seconds, **changes):
@@ -40,44 +47,46 @@ def ledger(tmp_path):
     return tmp_path / "run" / "ledger.jsonl"
 
 
-def test_the_saving_is_of_means_and_patients_are_drawn(ledger):
+def test_the_saving_is_of_means_over_kidneys(ledger):
     by_hand = {1: 1200.0, 2: 1800.0, 3: 2400.0}
     by_network = {4: 600.0, 5: 900.0}
     append(ledger, [manual(p, "artery", s) for p, s in by_hand.items()])
     append(ledger, [corrected(p, "artery", s) for p, s in by_network.items()])
     work = work_in(read_ledger(ledger))
-    artery, *others, total = rows(work["manual"], work["cnn_corrected"])
-    assert artery.manual == (30.0, 10.0, 3)
-    assert artery.corrected == (12.5, pytest.approx(np.sqrt(12.5)), 2)
-    assert artery.saving == pytest.approx(1 - 12.5 / 30)
-    assert artery.saving is not None and artery.interval is not None
-    assert artery.interval[0] < artery.saving < artery.interval[1]
-    lowest, highest = 1 - 15 / 20, 1 - 10 / 40  # no draw of patients reaches beyond the extreme means
-    assert lowest <= artery.interval[0] and artery.interval[1] <= highest
-    assert all(row.manual is None and row.saving is None for row in others)
-    assert total == replace(artery, structure="total")
-    text = table(read_ledger(ledger))
+    found = efforts(work["manual"], work["cnn_corrected"])
+    artery = found.pop("artery")
+    assert artery.manual == Summary(3, 1800.0, 600.0)
+    assert (artery.corrected.n, artery.corrected.mean) == (2, 750.0)
+    assert artery.corrected.sd == pytest.approx(np.sqrt(45000))
+    assert artery.saving.value is not None and artery.saving.interval is not None
+    assert artery.saving.value == pytest.approx(1 - 12.5 / 30)
+    assert artery.saving.interval[0] < artery.saving.value < artery.saving.interval[1]
+    assert found.pop("total") == artery
+    assert all(effort.manual.mean is None and effort.saving.value is None for effort in found.values())
+    text = shown(ledger)
     assert "minutes of people" in text and "simulated" not in text
-    assert "30:00 ± 10:00 (3)" in text and "58 %" in text
+    assert "30:00 ± 10:00" in text and "58 %" in text and "3 / 2" in text
 
 
-def test_both_kidneys_of_a_patient_are_drawn_together(ledger):
-    """With two patients on either side the means of resamples take three values a side at most."""
-    for patient, times in ((1, (100.0, 300.0)), (2, (500.0, 700.0))):
-        for kidney, seconds in zip(("left", "right"), times, strict=True):
+def test_both_kidneys_of_a_patient_count_as_one(ledger):
+    """Twice the kidneys, each like its fellow: the same interval as from one of them each."""
+    for patient, seconds in enumerate((100.0, 300.0, 500.0)):
+        for kidney in ("left", "right"):
             append(ledger, [manual(patient, "vein", seconds, kidney=kidney)])
-            append(ledger, [corrected(patient + 2, "vein", seconds / 2, kidney=kidney)])
+            append(ledger, [corrected(patient + 3, "vein", seconds / 2 + 9, kidney=kidney)])
     work = work_in(read_ledger(ledger))
-    vein = rows(work["manual"], work["cnn_corrected"])[1]
-    assert vein.manual is not None and vein.manual[2] == 4
-    assert vein.interval == (pytest.approx(1 - 300 / 200), pytest.approx(1 - 100 / 600))
+    both = efforts(work["manual"], work["cnn_corrected"])["vein"]
+    alone = efforts(work["manual"][::2], work["cnn_corrected"][::2])["vein"]
+    assert (both.manual.n, alone.manual.n) == (6, 3)
+    assert alone.saving.interval is not None
+    assert both.saving.interval == pytest.approx(alone.saving.interval)
 
 
 def test_one_patient_gives_no_interval(ledger):
     append(ledger, [manual(1, "rcc", 60.0), corrected(2, "rcc", 30.0)])
     work = work_in(read_ledger(ledger))
-    rcc = rows(work["manual"], work["cnn_corrected"])[4]
-    assert rcc.saving == 0.5 and rcc.interval is None
+    rcc = efforts(work["manual"], work["cnn_corrected"])["rcc"]
+    assert rcc.saving.value == 0.5 and rcc.saving.interval is None
 
 
 def test_time_lines_replace_label_times_and_add_up(ledger):
@@ -100,8 +109,7 @@ def test_a_clock_that_was_forgotten_is_no_time_of_zero(ledger):
     with pytest.raises(ValueError, match="nothing counted"):
         clock.stop(ledger, "case_1", "artery", "A")
     append(ledger, [manual(1, "artery", None), manual(2, "artery", 600.0)])
-    artery = rows(work_in(read_ledger(ledger))["manual"], [])[0]
-    assert artery.manual is not None and artery.manual[0] == 10.0 and artery.manual[2] == 1
+    assert efforts(work_in(read_ledger(ledger))["manual"], [])["artery"].manual == Summary(1, 600.0, None)
 
 
 def test_a_persons_own_time_of_a_case_replaces_what_the_server_saw_of_it(ledger):
@@ -121,10 +129,10 @@ def test_people_and_simulation_are_not_mixed(ledger):
         ledger,
         [corrected(2, "artery", 999.0, simulated=True), manual(1, "artery", 60.0, stage=1, blind=True)],
     )
-    people, simulated = table(read_ledger(ledger)).split("\n\n")
+    people, simulated = (to_terminal([table]) for table in ledger_tables(read_ledger(ledger)))
     assert "16:39" not in people and "1 of those by hand are blind" in people
-    assert "simulated minutes" in simulated and "16:39 (1)" in simulated
-    assert table(read_ledger(ledger.with_name("none.jsonl"))) == "No labelling time is recorded."
+    assert "simulated minutes" in simulated and "16:39" in simulated and "0 / 1" in simulated
+    assert ledger_tables(read_ledger(ledger.with_name("none.jsonl"))) == []
 
 
 def test_a_clock_is_started_once_and_stopped_once(ledger):

@@ -65,7 +65,7 @@ def test_the_page_is_whole_and_asks_nothing_of_a_network(page, run_path):
     parser = Balance()
     parser.feed(markup)
     assert parser.open == []
-    assert not re.findall(r"(?:src|href)=['\"](?!data:)", markup)
+    assert not re.findall(r"(?:src|href)=['\"](?!data:|#kidney-)", markup)
     assert len(page) < 15_000_000
     assert {"tables.md", "tables.csv", "report.html"} <= {path.name for path in run_path.iterdir()}
 
@@ -89,11 +89,21 @@ def test_summary_and_limits_come_before_tables_and_pictures(page):
 
 def test_every_picture_decodes(page):
     pictures = re.findall(r"<img src='data:image/png;base64,([^']+)'", page)
-    assert len(pictures) == 3 + 6 * 3  # three stills; best, median, worst of two rankings by three planes
+    sizes = []
     for picture in pictures:
         data = base64.b64decode(picture)
-        width, height = struct.unpack(">II", data[16:24])
-        assert data.startswith(b"\x89PNG") and max(width, height) >= 350
+        assert data.startswith(b"\x89PNG")
+        sizes.append(max(struct.unpack(">II", data[16:24])))
+    # three stills; best, median and worst of two rankings, and smaller the other seven held-out kidneys
+    assert sum(size >= 350 for size in sizes) == 3 + 6 * 3
+    assert sum(215 <= size < 350 for size in sizes) == 7 * 3 and len(sizes) == 3 + 13 * 3
+
+
+def test_every_held_out_kidney_leads_to_its_pictures(page, run_path):
+    links = re.findall(r"<a href='#(kidney-\d+)'>([^<]+)</a>", page)
+    assert [name for _, name in links] == 2 * list(read_run(run_path).stages[-1].test_kidneys)
+    for anchor, name in links:
+        assert len(re.findall(f"<figure id='{anchor}'><h3>[^<]*: {name}</h3>", page)) == 1
 
 
 def test_the_figures_hold_the_surface_and_its_distances(page):
@@ -158,12 +168,12 @@ def test_names_from_a_run_are_escaped(tmp_path):
 
 def test_words_of_the_summary_follow_the_run(tmp_path):
     rising = " ".join(plain_summary(read_run(make_run(tmp_path / "rising", gain=12.0))))
-    assert "rose by" in rising and "50 % saved" in rising and "simulated minutes" in rising
+    assert "better, +" in rising and "50 % saved" in rising and "simulated minutes" in rising
     falling = " ".join(plain_summary(read_run(make_run(tmp_path / "falling", gain=-8.0))))
-    assert "fell by" in falling and "Artery falls from stage 2 to 3" in falling
+    assert "worse, -" in falling and "The largest fall of a mean over kidneys: " in falling
     flat = read_run(make_run(tmp_path / "flat", gain=0.0))
-    assert "no difference was shown" in " ".join(plain_summary(flat))
-    assert "would likely be missed" in " ".join(limits(flat))
+    assert "no difference shown" in " ".join(plain_summary(flat))
+    assert re.search(r"would likely be missed below \d+\.\d to \d+\.\d points", " ".join(limits(flat)))
 
 
 def test_charts_mark_every_stage_and_structure(run_path):

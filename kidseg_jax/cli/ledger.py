@@ -8,9 +8,10 @@ from pathlib import Path
 import tyro
 
 from kidseg_jax.cli.output import shown_name
+from kidseg_jax.evaluation.table import to_terminal
 from kidseg_jax.labelling.events import ApprovalEvent, LabelEvent
 from kidseg_jax.labelling.ledger import Chain, read_ledger
-from kidseg_jax.labelling.minutes import table
+from kidseg_jax.report.effort import ledger_tables
 from kidseg_jax.rundir import RunDirectory
 from kidseg_jax.staging.told import require_as_told
 
@@ -43,7 +44,7 @@ def run(arguments: Arguments) -> int:
         for line in chain.lines:
             print(line.number, line.written, shown_name(str(line.event)))
     print(_who(chain))
-    print(table(chain))
+    print(to_terminal(ledger_tables(chain)) or "No labelling time is recorded.")
     print(f"{len(chain.lines)} lines, every hash holds; head {chain.head}")
     if chain.torn:
         print(f"kidseg_jax: {chain.torn}", file=sys.stderr)

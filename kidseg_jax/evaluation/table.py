@@ -2,8 +2,9 @@
 
 import html
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from rich import box
 from rich.console import Console
@@ -69,6 +70,11 @@ def number_cell(value: float | None, form: str, n: int | None = None) -> Cell:
     return Cell("-", n=n) if value is None else Cell(format(round(value, 6) + 0.0, form), value, n=n)
 
 
+def range_cell(ends: tuple[float, float] | None, form: str) -> Cell:
+    """ "1.2 to 3.4", or "-"."""
+    return UNDEFINED if ends is None else Cell(f"{ends[0]:{form}} to {ends[1]:{form}}")
+
+
 def to_terminal(tables: Iterable[Table], width: int = 120) -> str:
     """The tables as plain text for a terminal of `width` columns."""
     console = Console(file=io.StringIO(), width=width, color_system=None)
@@ -121,11 +127,14 @@ def to_csv(tables: Iterable[Table]) -> str:
     return csv_text(rows)
 
 
-def to_html(table: Table) -> str:
-    """One table as HTML, its notes as a list; the paper's rows carry the class "paper"."""
+def to_html(table: Table, links: Mapping[str, str] = MappingProxyType({})) -> str:
+    """One table as HTML, its notes as a list; the paper's rows carry the class "paper".
+
+    links: the addresses of rows that lead somewhere, by their names.
+    """
     head = "".join(f"<th scope='col'>{html.escape(column)}</th>" for column in ("", *table.columns))
     body = "".join(
-        f"<tr class='{row.source}'><th scope='row'>{html.escape(row.name)}</th>"
+        f"<tr class='{row.source}'><th scope='row'>{_linked(row.name, links.get(row.name))}</th>"
         + "".join(f"<td>{html.escape(cell.text)}</td>" for cell in row.cells)
         + "</tr>"
         for row in table.rows
@@ -136,6 +145,11 @@ def to_html(table: Table) -> str:
     return f"<p class='title'>{title}</p><div class='table'>{body_html}</div>" + (
         f"<ul class='notes'>{notes}</ul>" if notes else ""
     )
+
+
+def _linked(name: str, address: str | None) -> str:
+    text = html.escape(name)
+    return text if address is None else f"<a href='{html.escape(address, quote=True)}'>{text}</a>"
 
 
 def _pipes(cells: Sequence[str]) -> str:

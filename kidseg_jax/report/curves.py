@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kidseg_jax.evaluation.statistics import bootstrap_ci
 from kidseg_jax.report import published
-from kidseg_jax.report.effort import mean_seconds
+from kidseg_jax.report.accuracy import mean_dsc
+from kidseg_jax.report.effort import run_efforts
 from kidseg_jax.report.records import COLUMNS, HEADINGS, Run
 
 OURS, PAPERS, HAND = "#0b6e8f", "#b3541e", "#8a8f98"
@@ -18,7 +18,7 @@ _PLOT = (38, 26, 236, 160)  # left, top, right, bottom of the axes in a panel
 
 
 def learning_curve(run: Run) -> str:
-    """Six small charts: mean DSC % over stages with the 95 % interval by patient, each kidney, and the
+    """Six small charts: mean DSC % over kidneys and stages with its 95 % interval, each kidney, and the
     paper's means.
     """
     panels = "".join(
@@ -32,17 +32,18 @@ def minutes_chart(run: Run) -> str:
     """Bars of mean labelling minutes per structure and in total: by hand, CNN-corrected; "" where nothing was
     timed.
     """
-    ours = mean_seconds(run)
+    times = {column: (e.manual.mean, e.corrected.mean) for column, e in run_efforts(run).items()}
+    ours = {c: (a, b) for c, (a, b) in times.items() if a is not None and b is not None}
     if not ours:
         return ""
     width, height, left, bottom = 750, 240, 62, 200
-    top = max(max(pair) for pair in ours.values() if pair is not None) / 60 * 1.08
+    top = max(map(max, ours.values())) / 60 * 1.08
     parts = [_axis_y(left, 20, width - 10, bottom, top, "min")]
     step = (width - left - 10) / len(COLUMNS)
     for index, (column, heading) in enumerate(zip(COLUMNS, HEADINGS, strict=True)):
         middle = left + step * (index + 0.5)
         parts.append(_text(middle, bottom + 18, heading))
-        for offset, colour, seconds in zip((-26, 2), (HAND, OURS), ours.get(column) or (), strict=False):
+        for offset, colour, seconds in zip((-26, 2), (HAND, OURS), ours.get(column, ()), strict=False):
             tall = seconds / 60 / top * (bottom - 20)
             parts.append(
                 f"<rect x='{middle + offset:.1f}' y='{bottom - tall:.1f}' width='24' height='{tall:.1f}' "
@@ -65,21 +66,20 @@ def _stage_marks(run: Run, column: str, index: int) -> str:
         f"<circle cx='{x:.1f}' cy='{_y(y):.1f}' r='3' fill='#fff' stroke='{PAPERS}'/>" for x, y in papers
     ]
     for stage in run.stages:
-        values, patients = stage.values("dsc", column), stage.patients
-        known = {key: 100 * value for key, value in values.items() if value is not None}
-        if not known:
+        records = [record for record in stage.tested(column) if record.dsc_percent is not None]
+        if not records:
             continue
         x = place[stage.stage]
-        numbers = np.array(list(known.values()))
+        numbers = np.array([record.dsc_percent for record in records], dtype=float)
         if column != "total":
             spread = np.linspace(-7, 7, len(numbers)) if len(numbers) > 1 else np.zeros(1)
             parts += [
                 f"<circle cx='{x + dx:.1f}' cy='{_y(y):.1f}' r='1.6' fill='{OURS}' opacity='.35'/>"
                 for dx, y in zip(spread, numbers, strict=True)
             ]
-        interval = bootstrap_ci(numbers, np.array([patients[key] for key in known]))
+        interval = mean_dsc(stage, column).interval
         if interval:
-            low, high = _y(interval[0]), _y(interval[1])
+            low, high = (_y(min(max(end, 0.0), 100.0)) for end in interval)
             parts.append(f"<path d='M{x:.1f} {low:.1f}V{high:.1f}' stroke='{OURS}' stroke-width='2.4'/>")
         line.append((x, float(numbers.mean())))
     parts.append(f"<path d='{_path(line)}' fill='none' stroke='{OURS}' stroke-width='1.6'/>")

@@ -1,79 +1,96 @@
-"""Tables 2 and 3: labelling minutes, and surface RMS of the three pairs of models."""
+"""Tables 2 and 3: labelling minutes of a run or of its ledger, and surface RMS of the pairs of models."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 
 from kidseg_jax.evaluation.comparison import MODES, PAIRS, USABLE_RMS_MM
-from kidseg_jax.evaluation.statistics import Summary, summarise
-from kidseg_jax.evaluation.table import UNDEFINED, Cell, Row, Table, mean_sd_cell
+from kidseg_jax.evaluation.statistics import Estimate, Summary, saving_of, summarise
+from kidseg_jax.evaluation.table import UNDEFINED, Cell, Row, Table, mean_sd_cell, range_cell
+from kidseg_jax.labelling.ledger import Chain
+from kidseg_jax.labelling.minutes import Work, work_in
 from kidseg_jax.report import published
 from kidseg_jax.report.records import COLUMNS, HEADINGS, LabellingRecord, Run, StageRecord, SurfaceRecord
+
+INTERVAL_NOTE = (
+    "Saved: 1 - mean corrected / mean by hand, over kidneys; its 95 % CI is that of the ratio's logarithm, "
+    "t with CR2 over patients. n: kidneys by hand / corrected."
+)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Seconds of one column, by hand and CNN-corrected, over kidneys, and the share that was saved."""
+
+    manual: Summary
+    corrected: Summary
+    saving: Estimate
+
+
+def efforts(manual: Sequence[Work], corrected: Sequence[Work]) -> dict[str, Effort]:
+    """By column: the times of both sides; the same patients may stand on both."""
+    found = {}
+    for column in COLUMNS:
+        (before, owners), (after, later_owners) = (_times(side, column) for side in (manual, corrected))
+        saving = saving_of(before, owners, after, later_owners)
+        found[column] = Effort(summarise(before), summarise(after), saving)
+    return found
+
+
+def run_efforts(run: Run) -> dict[str, Effort]:
+    """`efforts` of all newly labelled kidneys of a run; empty where none was timed."""
+    records = [_timed(stage) for stage in run.stages]
+    return _efforts([work for stage in records for work in _work(stage)]) if any(records) else {}
 
 
 def minutes_table(run: Run) -> Table:
     """Table 2: labelling time per structure, by hand and CNN-corrected, and the saving."""
-    said = ", simulated" if run.simulated else ""
-    rows: list[Row] = []
-    stages = [stage for stage in run.stages if _timed(stage)]
-    chosen = [(f"stage {stage.stage}", _timed(stage)) for stage in stages]
-    if len(stages) > 1:
-        chosen.append(
-            ("all stages", [replace(r, kidney=f"{s.stage}/{r.kidney}") for s in stages for r in _timed(s)])
-        )
-    for name, records in chosen:
-        manual = [_seconds(records, "manual_seconds", column) for column in COLUMNS]
-        corrected = [_seconds(records, "corrected_seconds", column) for column in COLUMNS]
-        rows += [
-            Row(f"{name}, by hand", tuple(map(_clock_cell, manual)), unit=f"seconds{said}"),
-            Row(f"{name}, corrected", tuple(map(_clock_cell, corrected)), unit=f"seconds{said}"),
-            Row(
-                f"{name}, saved",
-                tuple(_saving(a, b) for a, b in zip(manual, corrected, strict=True)),
-                unit=f"percent{said}",
-            ),
-        ]
+    simulated = ", simulated" if run.simulated else ""
+    works = {f"stage {stage.stage}": _work(_timed(stage)) for stage in run.stages if _timed(stage)}
+    if len(works) > 1:
+        works["all stages"] = [both for stage in works.values() for both in stage]
+    rows = [
+        row for name, work in works.items() for row in _effort_rows(f"{name}, ", _efforts(work), simulated)
+    ]
     paper = published.SECONDS
+    by_hand_and_corrected = zip(paper["manual"], paper["corrected"], strict=True)
     rows += [
         Row("paper, by hand", tuple(Cell(_clock(s), s) for s in paper["manual"]), "paper", "seconds"),
         Row("paper, corrected", tuple(Cell(_clock(s), s) for s in paper["corrected"]), "paper", "seconds"),
-        Row(
-            "paper, saved",
-            tuple(_saving_cell(a, b, None) for a, b in zip(paper["manual"], paper["corrected"], strict=True)),
-            "paper",
-            "percent",
-        ),
+        Row("paper, saved", tuple(_share(1 - b / a) for a, b in by_hand_and_corrected), "paper", "percent"),
     ]
     notes = [
-        "Mean ± SD over newly labelled kidneys; total is the mean over kidneys of all their structures' time."
+        "Mean ± SD over newly labelled kidneys; the total is that of all structures of a kidney together.",
+        INTERVAL_NOTE if works else "No kidney of this run has both times: nothing measured.",
     ]
-    if not chosen:
-        notes.append("No kidney of this run has both times: nothing measured.")
-    else:
-        kidneys = [len({record.kidney for record in records}) for _, records in chosen]
-        notes.append(
-            "n = "
-            + ", ".join(f"{k} ({name})" for k, (name, _) in zip(kidneys, chosen, strict=True))
-            + " kidneys."
-        )
     if run.simulated:
         notes.append("Every minute of this run is simulated: no person labelled anything.")
-    return Table(
-        "2", f"Table 2. Labelling time per kidney, minutes:seconds{said}", HEADINGS, tuple(rows), tuple(notes)
-    )
+    title = f"Table 2. Labelling time per kidney, minutes:seconds{simulated}"
+    return Table("2", title, HEADINGS, tuple(rows), tuple(notes))
 
 
-def mean_seconds(run: Run) -> dict[str, tuple[float, float] | None]:
-    """Per column: mean seconds by hand and CNN-corrected over all newly labelled kidneys; empty where none
-    was timed.
-    """
-    records = [replace(r, kidney=f"{s.stage}/{r.kidney}") for s in run.stages for r in _timed(s)]
-    found: dict[str, tuple[float, float] | None] = {}
-    for column in COLUMNS if records else ():
+def ledger_tables(chain: Chain) -> list[Table]:
+    """Table 2 of a ledger, people and the simulated annotator apart; none when no time was recorded."""
+    by_origin = work_in(chain)
+    tables = []
+    for simulated in (False, True):
         manual, corrected = (
-            _seconds(records, f"{key}_seconds", column).mean for key in ("manual", "corrected")
+            [work for work in by_origin[origin] if work.simulated == simulated]
+            for origin in ("manual", "cnn_corrected")
         )
-        found[column] = None if manual is None or corrected is None else (manual, corrected)
-    return found
+        if not (manual or corrected):
+            continue
+        who = (
+            "simulated minutes, by the law of the annotator's settings" if simulated else "minutes of people"
+        )
+        notes = ["Mean ± SD over kidneys, or over cases where a time is a case's.", INTERVAL_NOTE]
+        if blind := sum(work.blind for work in manual):
+            notes.append(
+                f"{blind} of those by hand are blind: labelled from nothing although a prediction existed."
+            )
+        rows = _effort_rows("", efforts(manual, corrected), ", simulated" * simulated)
+        title = f"Table 2. Labelling time, {who}, minutes:seconds"
+        tables.append(Table("2", title, HEADINGS, tuple(rows), tuple(notes)))
+    return tables
 
 
 def rms_table(run: Run) -> Table:
@@ -114,19 +131,60 @@ def rms_table(run: Run) -> Table:
 
 
 def _timed(stage: StageRecord) -> list[LabellingRecord]:
-    """Records of a stage that corrected labels; by hand is None where the truth lacks the structure."""
-    return [r for r in stage.labelling if r.corrected_seconds is not None]
+    return [record for record in stage.labelling if record.corrected_seconds is not None]
 
 
-def _seconds(records: Sequence[LabellingRecord], key: str, column: str) -> Summary:
-    if column != "total":
-        return summarise(
-            [getattr(r, key) for r in records if r.structure == column and r.manual_seconds is not None]
-        )
-    totals: dict[str, float] = {}
+def _work(records: Sequence[LabellingRecord]) -> list[tuple[Work, Work]]:
+    """Of each kidney: its work by hand and corrected.
+
+    A structure that the truth lacks counts in the corrected total only: it took time and is no pair.
+    """
+    found: dict[str, tuple[Work, Work]] = {}
     for record in records:
-        totals[record.kidney] = totals.get(record.kidney, 0.0) + (getattr(record, key) or 0.0)
-    return summarise(list(totals.values()))
+        pair = [Work(record.patient, record.simulated, whole_s=0.0) for _ in range(2)]
+        manual, corrected = found.setdefault(record.kidney, (pair[0], pair[1]))
+        for work, seconds in ((manual, record.manual_seconds), (corrected, record.corrected_seconds)):
+            work.structures.add(record.structure)
+            work.whole_s = (work.whole_s or 0.0) + (seconds or 0.0)
+            if record.manual_seconds is not None and seconds is not None:
+                work.labels[record.structure] = seconds
+    return list(found.values())
+
+
+def _efforts(both: Sequence[tuple[Work, Work]]) -> dict[str, Effort]:
+    return efforts([manual for manual, _ in both], [corrected for _, corrected in both])
+
+
+def _times(works: Sequence[Work], column: str) -> tuple[list[float], list[str]]:
+    known = [(work.time_s(column), work.patient) for work in works]
+    return [s for s, _ in known if s is not None], [patient for s, patient in known if s is not None]
+
+
+def _effort_rows(name: str, found: dict[str, Effort], simulated: str) -> list[Row]:
+    columns = [found[column] for column in COLUMNS]
+    return [
+        Row(f"{name}by hand", tuple(_clock_cell(e.manual) for e in columns), unit=f"seconds{simulated}"),
+        Row(f"{name}corrected", tuple(_clock_cell(e.corrected) for e in columns), unit=f"seconds{simulated}"),
+        Row(
+            f"{name}saved",
+            tuple(_share(e.saving.value, e.saving.n) for e in columns),
+            unit=f"percent{simulated}",
+        ),
+        Row(
+            f"{name}95 % CI",
+            tuple(range_cell(_percent(e.saving.interval), ".0f") for e in columns),
+            unit=f"percent{simulated}",
+        ),
+        Row(
+            f"{name}n",
+            tuple(Cell(f"{e.manual.n} / {e.corrected.n}") for e in columns),
+            unit=f"kidneys{simulated}",
+        ),
+    ]
+
+
+def _percent(ends: tuple[float, float] | None) -> tuple[float, float] | None:
+    return None if ends is None else (100 * ends[0], 100 * ends[1])
 
 
 def _clock(seconds: float) -> str:
@@ -141,15 +199,8 @@ def _clock_cell(summary: Summary) -> Cell:
     return Cell(_clock(summary.mean) + spread, summary.mean, summary.sd, summary.n)
 
 
-def _saving(manual: Summary, corrected: Summary) -> Cell:
-    if not manual.mean or corrected.mean is None:
-        return UNDEFINED
-    return _saving_cell(manual.mean, corrected.mean, manual.n)
-
-
-def _saving_cell(manual: float, corrected: float, n: int | None) -> Cell:
-    saved = 100 * (1 - corrected / manual)
-    return Cell(f"{saved:.0f} %", saved, n=n)
+def _share(saved: float | None, n: int | None = None) -> Cell:
+    return UNDEFINED if saved is None else Cell(f"{100 * saved:.0f} %", 100 * saved, n=n)
 
 
 def _rms_cell(records: Sequence[SurfaceRecord], pair: str) -> Cell:

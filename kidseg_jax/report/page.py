@@ -36,21 +36,23 @@ def page(
     run: Run, tables: Sequence[Table], setup: Sequence[str], drawings: dict[str, Drawing], ledger: str
 ) -> str:
     """The whole page. drawings: one per pair, {} where there is none; ledger: the HTML of its section."""
-    dsc, tests, minutes, surfaces = tables
+    dsc, tests, kidneys, minutes, surfaces, volumes, confusion = tables
+    anchors = {kidney: f"#kidney-{i}" for i, kidney in enumerate(run.stages[-1].test_kidneys)}
     parts = [
         _summary(run),
         _section(
             "Learning curve",
             f"<figure>{learning_curve(run)}<figcaption>DSC % on the held-out kidneys. Filled: this run's "
-            f"mean, with the "
-            "95 % interval of the mean that draws patients; dots: kidneys. Open, dashed: the paper's means, "
-            "each stage on "
-            "other kidneys.</figcaption></figure>",
+            "mean over kidneys with its 95 % interval (t with CR2 over patients); dots: kidneys. Open, "
+            "dashed: the paper's means, each stage on other kidneys.</figcaption></figure>",
         ),
         _section("Accuracy", to_html(dsc), "<h3>What stands behind the p-values</h3>", to_html(tests)),
+        _section(
+            "Every held-out kidney", *(to_html(t, anchors) for t in (kidneys, volumes)), to_html(confusion)
+        ),
         _section("Labelling time", _minutes(run), to_html(minutes)),
         _section("Surfaces", to_html(surfaces), *_drawn(drawings)),
-        _section("Cases", *_cases(run)),
+        _section("Cases", *_cases(run, anchors)),
         _section("How this run differs from the paper's", _list(setup)),
         _section("Ledger", ledger),
         _section("Configuration, versions, device", *_info(run)),
@@ -104,7 +106,7 @@ def _drawn(drawings: dict[str, Drawing]) -> Iterable[str]:
     )
 
 
-def _cases(run: Run) -> Iterable[str]:
+def _cases(run: Run, anchors: dict[str, str]) -> Iterable[str]:
     colours = "".join(
         f"<span><i style='border-color:rgb{outline.rgb}'></i>{LEGEND[outline.name]}</span>"
         for outline in OUTLINES
@@ -115,17 +117,20 @@ def _cases(run: Run) -> Iterable[str]:
         "the pictures show errors, not averages. Patient's left on the right of axial and coronal slices.</p>"
     )
     last = run.stages[-1]
-    tests = examples.spread(examples.ranked_tests(last))
+    ranked = examples.ranked_tests(last)
     words = {"first": "Worst", "median": "Median", "last": "Best"}
+    places = {kidney: words[place] for place, _, kidney in examples.spread(ranked)}
     shown = [
         _case(
             run,
             last.stage,
             kidney,
-            f"{words[place]} held-out kidney of stage {last.stage}: {kidney}",
+            f"{places.get(kidney, 'A')} held-out kidney of stage {last.stage}: {kidney}",
             _scores(run, kidney),
+            anchor=anchors[kidney].removeprefix("#"),
+            pixels=360 if kidney in places else 220,
         )
-        for place, _, kidney in reversed(tests)
+        for kidney in [*reversed(places), *sorted(set(anchors) - set(places))]
     ]
     stages = [stage for stage in run.stages if examples.ranked_surfaces(stage, "manual_cnn")]
     if stages:
@@ -139,17 +144,20 @@ def _cases(run: Run) -> Iterable[str]:
     yield from drawn or ["<p class='soft'>Not drawn: this run has no snapshot files.</p>"]
 
 
-def _case(run: Run, stage: int, kidney: str, title: str, said: str) -> str:
+def _case(
+    run: Run, stage: int, kidney: str, title: str, scores: str, anchor: str = "", pixels: int = 360
+) -> str:
     snapshot = examples.snapshot_of(run, stage, kidney)
     if snapshot is None:
         return ""
+    name = f" id='{anchor}'" if anchor else ""
     images = "".join(
         _image(picture, f"{title}, {plane}")
-        for plane, picture in zip(PLANES, kidney_slices(snapshot), strict=True)
+        for plane, picture in zip(PLANES, kidney_slices(snapshot, pixels=pixels), strict=True)
     )
     return (
-        f"<figure><h3>{html.escape(title)}</h3><div class='slices'>{images}</div>"
-        f"<figcaption>{', '.join(PLANES)}; {html.escape(said)}.</figcaption></figure>"
+        f"<figure{name}><h3>{html.escape(title)}</h3><div class='slices'>{images}</div>"
+        f"<figcaption>{', '.join(PLANES)}; {html.escape(scores)}.</figcaption></figure>"
     )
 
 

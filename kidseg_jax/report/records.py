@@ -90,15 +90,6 @@ class StageRecord:
         """The records of one structure, or of all of them ("total")."""
         return [record for record in self.test if structure in (record.structure, "total")]
 
-    def values(self, key: str, structure: str) -> dict[str, float | None]:
-        """By "KIDNEY/STRUCTURE": one number per test kidney of a structure, or of all ("total")."""
-        return {f"{r.kidney}/{r.structure}": getattr(r, key) for r in self.tested(structure)}
-
-    @property
-    def patients(self) -> dict[str, str]:
-        """The patient of each test kidney and structure, by the keys of `values`."""
-        return {f"{r.kidney}/{r.structure}": r.patient for r in self.test}
-
     @property
     def test_kidneys(self) -> tuple[str, ...]:
         """Names of the held-out kidneys, sorted."""
@@ -161,7 +152,7 @@ def read_stage(path: Path) -> StageRecord:
 
 
 def stage_json(stage: StageRecord) -> dict[str, Any]:
-    """What a metrics.json holds of a stage, the inverse of `read_stage`."""
+    """What a metrics.json holds, for `read_stage` to read."""
     data = asdict(stage)
     for record in data["surfaces"]:
         record["from"], record["to"] = record["pair"].split("_")

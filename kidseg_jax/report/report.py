@@ -1,17 +1,7 @@
 """What a run directory says, as tables and as one page; it reads files of that directory and nothing else.
 
-stage_K/metrics.json, written by the stage shell (K from 1; what is undefined is null, never NaN):
-  {"stage": K, "train_kidneys": n, "steps": n, "seconds": s,
-   "test": [per held-out kidney and structure:
-     {"case", "patient", "kidney": CASE_SIDE, "side", **the record of metrics.measure_kidney}],
-   "labelling": [per kidney whose CNN labels of this stage were corrected, and structure:
-     {"case", "patient", "kidney", "structure", "manual_seconds" (null where the truth lacks it),
-      "corrected_seconds", "simulated": true or false, "voxels_added", "voxels_removed"}],
-   "surfaces": [per such kidney, the records of meshes.compare_kidney:
-     {"case", "patient", "kidney", "pair": "manual_cnn" | "cnn_corrected" | "manual_corrected", "from", "to",
-      "mode", "how", "points", "seed", "rms_mm", "mean_mm", "max_mm", "within_2mm", ...}]}
-stage_K/evidence/KIDNEY.npz, written by snapshot.write_snapshot: the CT and the label maps of one region.
-run.json is shown as it is, ledger.jsonl in a few lines; a file that is missing is said to be missing.
+stage_K/metrics.json: see `records`; stage_K/evidence/KIDNEY.npz, the CT and label maps of one region: see
+`snapshot`. run.json is shown as it is, ledger.jsonl in a few lines; a missing file is said to be missing.
 """
 
 import importlib.util

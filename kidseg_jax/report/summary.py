@@ -1,139 +1,142 @@
 """What a run found, in plain sentences for someone who reads nothing else, and what it cannot show."""
 
-from kidseg_jax.evaluation.comparison import PAIRS, USABLE_RMS_MM
-from kidseg_jax.evaluation.statistics import ALPHA, format_p, summarise
-from kidseg_jax.report.accuracy import as_sentence, compare_stages, compared_stages, falls
-from kidseg_jax.report.effort import mean_seconds
+from collections.abc import Iterator
+
+from kidseg_jax.evaluation.comparison import USABLE_RMS_MM
+from kidseg_jax.evaluation.statistics import format_interval, mean_of, verdict
+from kidseg_jax.report.accuracy import as_sentence, comparisons, falls, format_change, mean_dsc
+from kidseg_jax.report.effort import run_efforts
 from kidseg_jax.report.records import COLUMNS, HEADINGS, Run
 
 
 def plain_summary(run: Run) -> list[str]:
-    """What was done and what came out, one thought a sentence."""
-    return [
-        sentence for part in (_what(run), _accuracy(run), _effort(run), _surfaces(run)) for sentence in part
-    ]
+    """What came out, at most six sentences, the most important first, each mean with its interval."""
+    return [sentence for part in (_accuracy, _change, _effort, _surfaces) for sentence in part(run)]
 
 
 def limits(run: Run) -> list[str]:
     """What this run cannot show, the heaviest first."""
     last = run.stages[-1]
-    kidneys, patients = len(last.test_kidneys), len({record.patient for record in last.test})
-    said = []
+    kidneys, patients = len(last.test_kidneys), len(last.test_patients)
+    sentences = []
     if run.phantoms:
-        said.append(
+        sentences.append(
             "The images are computed phantoms, not patients: no figure here is a forecast of clinical "
             "accuracy."
         )
     if run.simulated:
-        said.append("No person labelled anything: corrections and minutes come from a simulated annotator.")
-    said.append(
+        sentences.append(
+            "No person labelled anything: corrections and minutes come from a simulated annotator."
+        )
+    sentences.append(
         f"{kidneys} held-out kidneys of {patients} patients are few: "
         + (_detectable(run) or "no smallest detectable difference can be computed.")
     )
-    said.append("One run with one seed: another seed gives other figures.")
+    sentences.append("One run with one seed: another seed gives other figures.")
     steps = {stage.steps for stage in run.stages if stage.steps is not None}
     if len(steps) > 1:
-        said.append("Stages trained for different numbers of steps: a gain may come from longer training.")
-    said.append("Not a medical device: for research and teaching.")
-    return said
+        sentences.append(
+            "Stages trained for different numbers of steps: a gain may come from longer training."
+        )
+    sentences.append("Not a medical device: for research and teaching.")
+    return sentences
 
 
-def _what(run: Run) -> list[str]:
+def _accuracy(run: Run) -> Iterator[str]:
+    """The last stage's overlap in total, and its best and worst structure."""
     last = run.stages[-1]
-    kidneys = ", ".join(str(stage.train_kidneys) for stage in run.stages if stage.train_kidneys is not None)
-    taught = f", taught by {kidneys} labelled kidneys in turn" if kidneys else ""
-    return [
-        f"A network learned in {len(run.stages)} stage{'s' * (len(run.stages) > 1)}{taught} to outline a "
-        f"kidney, its artery, "
-        "vein, ureter and tumour (RCC) in a CT.",
-        f"Each stage was tested on {len(last.test_kidneys)} kidneys that it never saw.",
-    ]
-
-
-def _accuracy(run: Run) -> list[str]:
-    means = {
-        column: [summarise(list(stage.values("dsc", column).values())).mean for stage in run.stages]
-        for column in COLUMNS
-    }
-    said = []
-    first, last = means["total"][0], means["total"][-1]
-    if first is not None and last is not None:
-        moved = f" after stage {run.stages[0].stage}, {100 * last:.0f} % after stage {run.stages[-1].stage}"
-        said.append(
-            f"The overlap with the true outline (DSC, 100 % is perfect) was {100 * first:.0f} %"
-            + (moved if len(run.stages) > 1 else "")
-            + ", over all structures."
+    total = mean_dsc(last, "total")
+    taught = f" and {last.train_kidneys} labelled kidneys" if last.train_kidneys is not None else ""
+    tested = f"{len(last.test_kidneys)} held-out kidneys of {len(last.test_patients)} patients"
+    if total.value is not None:
+        yield (
+            f"After {last.stage} stage{'s' * (last.stage > 1)}{taught} the overlap with the true outline "
+            f"(DSC, 100 % is perfect) is {total.value:.0f} %{format_interval(total.interval, '.0f')}, the "
+            f"mean over all structures of {tested}."
         )
-    defined = {heading: means[c][-1] for c, heading in zip(COLUMNS[:-1], HEADINGS, strict=False)}
-    ranked = sorted((value, heading) for heading, value in defined.items() if value is not None)
+    means = [(mean_dsc(last, c), heading) for c, heading in zip(COLUMNS[:-1], HEADINGS, strict=False)]
+    ranked = sorted(((e.value, e, h) for e, h in means if e.value is not None), key=lambda found: found[0])
     if len(ranked) > 1:
-        (low, weakest), (high, best) = ranked[0], ranked[-1]
-        said.append(
-            f"At the end {best} was outlined best ({100 * high:.0f} %) and {weakest} worst ({100 * low:.0f} "
-            f"%)."
+        (low, weakest, worst), (high, strongest, best) = ranked[0], ranked[-1]
+        yield (
+            f"Mean over kidneys: {best} is outlined best, {high:.0f} %"
+            f"{format_interval(strongest.interval, '.0f')}, and {worst} worst, {low:.0f} %"
+            f"{format_interval(weakest.interval, '.0f')}."
         )
-    for before, after in compared_stages(run):
-        test = compare_stages(before, after, "total")
-        p, difference = test.p_clustered, test.difference
-        if p is None or difference is None:
-            continue
-        between = f"Between stage {before.stage} and {after.stage}"
-        said.append(
-            f"{between} no difference was shown in total ({format_p(p)}, by patient; mean {difference:+.1f} "
-            f"points)."
-            if p > ALPHA
-            else f"{between} the total {'rose' if difference > 0 else 'fell'} by "
-            f"{abs(difference):.1f} points ({format_p(p)}, by patient)."
-        )
-    return said + [as_sentence(words) for words in falls(run)]
 
 
-def _effort(run: Run) -> list[str]:
-    total = mean_seconds(run).get("total")
-    if total is None:
-        return []
-    manual, corrected = total
-    word = "simulated " if run.simulated else ""
-    return [
-        f"Correcting the network's outlines took {corrected / 60:.0f} {word}minutes a kidney against "
-        f"{manual / 60:.0f} by hand: "
-        f"{100 * (1 - corrected / manual):.0f} % saved."
+def _change(run: Run) -> Iterator[str]:
+    """What the stages changed in total, and the largest fall of any mean."""
+    changes = [
+        f"from stage {found.before.stage} to {found.after.stage} "
+        f"{verdict(found.tests[-1].change, found.p[-1])}"
+        for found in comparisons(run)
     ]
+    if changes:
+        yield (
+            f"{as_sentence('; '.join(changes))} (DSC in total, mean over kidney and structure pairs; tests "
+            "over patients, with Holm's correction over all)."
+        )
+    if fell := falls(run):
+        (change, where), others = fell[0], len(fell) - 1
+        more = f"; {others} other mean{'s' * (others > 1)} fell too, see Table 1" if others else ""
+        yield f"The largest fall of a mean over kidneys: {where}, {format_change(change)}{more}."
 
 
-def _surfaces(run: Run) -> list[str]:
-    records = [record for stage in run.stages for record in stage.surfaces if record.mode == "area_symmetric"]
-    said = []
-    for pair in ("manual_cnn", "manual_corrected"):
-        found = [r.rms_mm for r in records if r.pair == pair and r.rms_mm is not None]
-        if found:
-            mean = sum(found) / len(found)
-            under = sum(rms < USABLE_RMS_MM for rms in found)
-            said.append(
-                f"{as_sentence(PAIRS[pair].replace(' vs ', ' and '))} surfaces lie {mean:.1f} mm apart "
-                f"(RMS, mean); {under} "
-                f"of {len(found)} kidneys "
-                f"stay under the {USABLE_RMS_MM:g} mm that printing asks for."
+def _effort(run: Run) -> Iterator[str]:
+    """What correcting saved."""
+    total = run_efforts(run).get("total")
+    if total is None or not total.manual.mean or total.corrected.mean is None or total.saving.value is None:
+        return
+    ends = total.saving.interval
+    percent = None if ends is None else (100 * ends[0], 100 * ends[1])
+    yield (
+        f"Correcting the network's outlines took {total.corrected.mean / 60:.0f} "
+        f"{'simulated ' * run.simulated}minutes a kidney against {total.manual.mean / 60:.0f} by hand (means "
+        f"over {total.saving.n} kidneys): {100 * total.saving.value:.0f} % saved"
+        f"{format_interval(percent, '.0f')}."
+    )
+
+
+def _surfaces(run: Run) -> Iterator[str]:
+    """How far manual surfaces lie from those of the network, and from corrected ones."""
+    parts = []
+    for pair, other in (("manual_cnn", "the network's"), ("manual_corrected", "corrected")):
+        chosen = [
+            r
+            for stage in run.stages
+            for r in stage.surfaces
+            if (r.mode, r.pair) == ("area_symmetric", pair) and r.rms_mm is not None
+        ]
+        apart = mean_of([r.rms_mm for r in chosen], [r.patient for r in chosen])
+        if apart.value is not None:
+            under = sum(r.rms_mm is not None and r.rms_mm < USABLE_RMS_MM for r in chosen)
+            interval = format_interval(apart.interval, ".1f")
+            parts.append(
+                f"{apart.value:.1f} mm{interval} from {other}, {under} of {apart.n} under "
+                f"{USABLE_RMS_MM:g} mm"
             )
-    return said
+    if parts:
+        yield (
+            f"Manual surfaces lie {'; '.join(parts)} (RMS, mean over kidneys; printing asks for less than "
+            f"{USABLE_RMS_MM:g} mm)."
+        )
 
 
 def _detectable(run: Run) -> str | None:
-    pairs = compared_stages(run)
-    if not pairs:
+    found = comparisons(run)
+    if not found:
         return None
-    before, after = pairs[0]
-    smallest = [
-        (found, heading)
-        for column, heading in zip(COLUMNS[:-1], HEADINGS, strict=False)
-        for found in [compare_stages(before, after, column).detectable]
-        if found is not None
+    ranges = [
+        (*test.detectable, heading)
+        for heading, test in zip(HEADINGS[:-1], found[0].tests, strict=False)
+        if test.detectable is not None
     ]
-    if not smallest:
+    if not ranges:
         return None
-    (low, easiest), (high, hardest) = min(smallest), max(smallest)
+    (low, high, easiest), (lowest, highest, hardest) = min(ranges), max(ranges)
     return (
-        f"between stage {before.stage} and {after.stage} a true difference below {low:.1f} ({easiest}) to "
-        f"{high:.1f} points "
-        f"({hardest}) would likely be missed."
+        f"between stage {found[0].before.stage} and {found[0].after.stage} a true difference would likely "
+        f"be missed below {low:.1f} to {high:.1f} points ({easiest}), below {lowest:.1f} to {highest:.1f} "
+        f"points ({hardest}); the spread is known no better."
     )

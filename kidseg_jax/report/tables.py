@@ -1,8 +1,9 @@
-"""Tables 1 to 3 of the paper for a run, each beside the paper's own figures."""
+"""The tables of a run: 1 to 3 of the paper, each beside its own figures, and what it does not show."""
 
 from kidseg_jax.evaluation.table import Table
 from kidseg_jax.report.accuracy import dsc_table, statistics_table
 from kidseg_jax.report.effort import minutes_table, rms_table
+from kidseg_jax.report.kidneys import confusion_table, kidney_table, volume_table
 from kidseg_jax.report.published import (
     PHANTOM_DIFFERENCE,
     SETUP_DIFFERENCES,
@@ -13,8 +14,17 @@ from kidseg_jax.report.records import Run
 
 
 def run_tables(run: Run) -> tuple[Table, ...]:
-    """Tables 1, 1b, 2 and 3 of a run, in order; one whose measurements are missing says so in its notes."""
-    return (dsc_table(run), statistics_table(run), minutes_table(run), rms_table(run))
+    """Tables 1, 1b, 1c and 2 to 5 of a run; one whose measurements are missing says so in its notes."""
+    made = (
+        dsc_table,
+        statistics_table,
+        kidney_table,
+        minutes_table,
+        rms_table,
+        volume_table,
+        confusion_table,
+    )
+    return tuple(make(run) for make in made)
 
 
 def differences_of_setup(run: Run) -> list[str]:
