@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "../csrc/conv_calls.hpp"
+#include "xla/calls.hpp"
 
 enum class Helpers { refused, at_once, late };
 
@@ -32,8 +32,8 @@ struct Context {
 namespace fake_xla {
 
 namespace xla = kidseg::xla;
-using kidseg::conv::Index;
-using kidseg::conv::Isa;
+using kidseg::layers::Index;
+using kidseg::Isa;
 using Dims = std::vector<Index>;
 
 inline Index product(const Dims& dims) {
@@ -139,7 +139,7 @@ inline void check(const std::string& name, const Arrays& inputs, const std::vect
     std::vector<Dims> shapes;
     for (const auto& each : expected) shapes.push_back(each.dims);
     for (const auto isa : {Isa::baseline, Isa::avx2, Isa::avx512}) {
-        if (kidseg::conv::detail::usable(isa) != isa) continue;
+        if (kidseg::usable(isa) != isa) continue;
         kidseg::calls::instruction_set = static_cast<int>(isa);
         const std::string here = where + ", instruction set " + std::to_string(static_cast<int>(isa));
         const Arrays ours = outputs_of(name, inputs, shapes, Helpers::refused);

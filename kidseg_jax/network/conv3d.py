@@ -1,6 +1,6 @@
 """A 3x3x3 convolution that is fast on CPU as well as on GPU.
 
-XLA's CPU backend runs 3-D convolutions slowly: the package's own, compiled into `_conv`, is used there.
+XLA's CPU backend runs 3-D convolutions slowly: the package's own, compiled into `_layers`, is used there.
 """
 
 from collections.abc import Sequence
