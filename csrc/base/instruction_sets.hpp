@@ -5,13 +5,26 @@
 #define KIDSEG_X86 1
 #endif
 
+// Everything between the two is compiled for a machine with these features.
+#define KIDSEG_PRAGMA(text) _Pragma(#text)
+#if defined(__clang__)
+#define KIDSEG_TARGET(features) \
+    KIDSEG_PRAGMA(clang attribute push(__attribute__((target(features))), apply_to = function))
+#define KIDSEG_END_TARGET KIDSEG_PRAGMA(clang attribute pop)
+#else
+#define KIDSEG_TARGET(features) KIDSEG_PRAGMA(GCC push_options) KIDSEG_PRAGMA(GCC target(features))
+#define KIDSEG_END_TARGET KIDSEG_PRAGMA(GCC pop_options)
+#endif
+
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define KIDSEG_FLAT  // checks would multiply
 #else
 #define KIDSEG_FLAT , flatten
 #endif
 
-// A function that is compiled for AVX2 machines, all that it calls with it.
+#define KIDSEG_INLINE inline __attribute__((always_inline))
+
+// A function that is compiled for AVX2 machines, all that it calls with it; Clang takes in what is KIDSEG_INLINE.
 #if defined(KIDSEG_X86)
 #define KIDSEG_AVX2 __attribute__((target("avx2,bmi,bmi2,popcnt") KIDSEG_FLAT))
 #else

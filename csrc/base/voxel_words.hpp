@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/grid.hpp"
+#include "base/instruction_sets.hpp"
 
 #if defined(__SSE2__)
 #include <emmintrin.h>
@@ -14,7 +15,7 @@ namespace kidseg {
 
 using Word = std::uint64_t;
 
-[[nodiscard]] inline unsigned lowest_bit(Word bits) { return static_cast<unsigned>(__builtin_ctzll(bits)); }
+[[nodiscard]] KIDSEG_INLINE unsigned lowest_bit(Word bits) { return static_cast<unsigned>(__builtin_ctzll(bits)); }
 
 namespace detail {
 
@@ -59,7 +60,7 @@ constexpr bool has_lanes = false;
 
 // Bit i is set where v[i] differs from `value`.
 template <class T>
-[[nodiscard]] inline Word differs_from(const T* v, T value) {
+[[nodiscard]] KIDSEG_INLINE Word differs_from(const T* v, T value) {
     Word bits = 0;
     if constexpr (detail::has_lanes<T>) {
 #if defined(__SSE2__)
@@ -74,7 +75,7 @@ template <class T>
 
 // Bit i is set where v[i] differs from v[i - 1]; reads v[-1].
 template <class T>
-[[nodiscard]] inline Word differs_from_before(const T* v) {
+[[nodiscard]] KIDSEG_INLINE Word differs_from_before(const T* v) {
     Word bits = 0;
     if constexpr (detail::has_lanes<T>) {
 #if defined(__SSE2__)
@@ -92,7 +93,7 @@ template <class T>
 
 // Whether 64 voxels all have one value.
 template <class T>
-[[nodiscard]] inline bool all_equal(const T* v, T value) {
+[[nodiscard]] KIDSEG_INLINE bool all_equal(const T* v, T value) {
     if constexpr (sizeof(T) == 1 && detail::has_lanes<T>) {
 #if defined(__SSE2__)
         const __m128i all = detail::broadcast(value);
@@ -108,7 +109,7 @@ template <class T>
 
 // Whether n voxels are all zero.
 template <class T>
-[[nodiscard]] inline bool all_zero(const T* v, Index n) {
+[[nodiscard]] KIDSEG_INLINE bool all_zero(const T* v, Index n) {
     constexpr Index step = 256 / static_cast<Index>(sizeof(T));
     Index i = 0;
     for (; i + step <= n; i += step) {

@@ -26,7 +26,7 @@ struct Neighbour {
 namespace detail {
 
 template <class T>
-inline void unite_rows(Slab& slab, const RowBits<T>& a, const RowBits<T>& b, bool corners, bool b_in_halo) {
+KIDSEG_INLINE void unite_rows(Slab& slab, const RowBits<T>& a, const RowBits<T>& b, bool corners, bool b_in_halo) {
     const auto alike = [&](RunId i, RunId j) { return a.labels[i - a.first_id] == b.labels[j - b.first_id]; };
     if (b_in_halo) {
         for_each_touch(a, b, corners, [&](RunId i, RunId j) {

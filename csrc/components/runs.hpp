@@ -38,12 +38,12 @@ struct RowBits {
     std::size_t from = 0, to = 0;  // words outside [from, to) are empty
 
     // Id of the run that holds bit `bit` of word w.
-    [[nodiscard]] RunId id(std::size_t w, unsigned bit) const {
+    [[nodiscard]] KIDSEG_INLINE RunId id(std::size_t w, unsigned bit) const {
         return first[w] + static_cast<RunId>(__builtin_popcountll(starts[w] & (~Word{0} >> (63 - bit)))) - 1;
     }
 
     // `runs` has room for n; the first n_runs of them are this row's.
-    void read(const T* row, Index n, RunsOf which, RunId next_id, std::vector<Run>& runs) {
+    KIDSEG_INLINE void read(const T* row, Index n, RunsOf which, RunId next_id, std::vector<Run>& runs) {
         first_id = next_id;
         n_runs = 0;
         any = which == RunsOf::background ? n > 0 : !all_zero(row, n);
@@ -55,7 +55,7 @@ struct RowBits {
 private:
     [[nodiscard]] static std::size_t words_of(Index n) { return static_cast<std::size_t>((n + 63) / 64 + 2); }
 
-    void read_words(const T* row, Index n, RunsOf which) {
+    KIDSEG_INLINE void read_words(const T* row, Index n, RunsOf which) {
         T padded[65];
         T before{};
         from = inside.size();
@@ -94,7 +94,7 @@ private:
         ends[inside.size() - 2] |= inside[inside.size() - 2] & Word{1} << 63;
     }
 
-    void list_runs(const T* row, RunsOf which, std::vector<Run>& runs) {
+    KIDSEG_INLINE void list_runs(const T* row, RunsOf which, std::vector<Run>& runs) {
         Run* begin = runs.data();
         Run* end = runs.data();
         for (std::size_t w = from; w < to; ++w) {
@@ -111,7 +111,7 @@ private:
 
 // touch(run of a, run of b) for every pair of runs that share a column or, with corners, end in columns side by side.
 template <class T, class Touch>
-inline void for_each_touch(const RowBits<T>& a, const RowBits<T>& b, bool corners, Touch&& touch) {
+KIDSEG_INLINE void for_each_touch(const RowBits<T>& a, const RowBits<T>& b, bool corners, Touch&& touch) {
     const std::size_t to = std::min(a.to, b.to + 1);
     for (std::size_t w = std::max(a.from, b.from - 1); w < to; ++w) {
         if (a.inside[w] == 0) continue;

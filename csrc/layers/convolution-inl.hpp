@@ -1,7 +1,5 @@
 // The inner loops of convolution.hpp, included by each_instruction_set.hpp.
 
-#define KIDSEG_INLINE inline __attribute__((always_inline))
-
 template <int L>
 struct Vector {
     typedef float type __attribute__((vector_size(L * sizeof(float))));
@@ -19,9 +17,16 @@ KIDSEG_INLINE void load(Lanes<L>& v, const float* p) {
 
 template <int L>
 KIDSEG_INLINE void store(float* p, const Lanes<L>& v, int valid) {
-    if (valid == L) *reinterpret_cast<typename Vector<L>::anywhere*>(p) = v;
-    else std::memcpy(p, &v, static_cast<std::size_t>(valid) * sizeof(float));
+    if (valid == L) {
+        *reinterpret_cast<typename Vector<L>::anywhere*>(p) = v;
+    } else {
+        const Lanes<L> in_memory = v;  // so that v itself may stay in a register
+        std::memcpy(p, &in_memory, static_cast<std::size_t>(valid) * sizeof(float));
+    }
 }
+
+// What is loaded after this is not loaded ahead of it: Clang would, and run out of registers for the sums.
+KIDSEG_INLINE void load_no_sooner() { std::atomic_signal_fence(std::memory_order_seq_cst); }
 
 template <int L>
 KIDSEG_INLINE void add_at(float* p, const Lanes<L>& v) {
@@ -87,7 +92,7 @@ void forward_row(const Tap* taps, Index n_taps, Index stride, Index width, float
 template <int L, int CI, int... C>
 KIDSEG_INLINE void outer(Lanes<L>* acc, const float* x, const Lanes<L>& before, const Lanes<L>& here, const Lanes<L>& after,
                          Each<C...>) {
-    ((acc[C] += x[C] * after, acc[CI + C] += x[C] * here, acc[2 * CI + C] += x[C] * before), ...);
+    ((acc[C] += x[C] * after, acc[CI + C] += x[C] * here, acc[2 * CI + C] += x[C] * before, load_no_sooner()), ...);
 }
 
 // Sums of x (CI channels) times g (L channels) over some rows, for the three taps along x at once.
@@ -164,7 +169,6 @@ inline void spread_row(const float* from, Index width, Index channels, float* to
 }
 
 #undef KIDSEG_SHUFFLE
-#undef KIDSEG_INLINE
 
 template <>
 [[nodiscard]] inline Inner loops<Inner>() {

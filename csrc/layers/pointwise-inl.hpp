@@ -2,7 +2,7 @@
 
 // Neighbouring voxels times the weights (channel, lane), L output channels each, of which `stored` are written.
 template <int L, int... I>
-inline __attribute__((always_inline)) void linear_voxels(const float* x, const Linear& k, const float* w, const float* bias, float* y,
+KIDSEG_INLINE void linear_voxels(const float* x, const Linear& k, const float* w, const float* bias, float* y,
                                                          int stored, Each<I...>) {
     Lanes<L> start, acc[sizeof...(I)], weight;
     load<L>(start, bias);
@@ -27,7 +27,7 @@ void linear(const float* x, Index n, const Linear& k, const float* w, const floa
 
 // sums (channel, c_out) += x g over n voxels, for CI channels from c0 on; g may be read L lanes wide.
 template <int L, int CI, int... C>
-inline __attribute__((always_inline)) void linear_gradient_block(const float* x, const float* g, Index n, const Linear& k, Index c0,
+KIDSEG_INLINE void linear_gradient_block(const float* x, const float* g, Index n, const Linear& k, Index c0,
                                                                  float* sums, Each<C...>) {
     Lanes<L> acc[CI] = {}, here;
     for (Index i = 0; i < n; ++i) {

@@ -1,8 +1,6 @@
 // The inner loops of winograd.hpp, included by each_instruction_set.hpp after convolution-inl.hpp, whose vectors it uses.
 // Channels are whole vectors everywhere.
 
-#define KIDSEG_INLINE inline __attribute__((always_inline))
-
 template <int L>
 KIDSEG_INLINE void column_of_tile(const float* const* rows, Index at, Lanes<L>* out) {
     Lanes<L> d[4];
@@ -99,6 +97,7 @@ KIDSEG_INLINE void product_channel(Lanes<L>* acc, const float* const* third, Ind
     Lanes<L> weight;
     load<L>(weight, w + C * L);
     ((acc[T] += third[T / 3][(T % 3) * step + C] * weight), ...);
+    load_no_sooner();
 }
 
 template <int L, int T, int... C>
@@ -172,6 +171,11 @@ KIDSEG_INLINE void add_outer(Lanes<L>* acc, const float* const* v, const Lanes<L
     ((acc[A] += v[A / CI][A % CI] * g), ...);
 }
 
+template <int L, int CI, int... A>
+KIDSEG_INLINE void add_sums(const Lanes<L>* acc, float* sums, Index slice, Index c_out, Each<A...>) {
+    (add_at<L>(sums + (A / CI) * slice + A % CI * c_out, acc[A]), ...);
+}
+
 // Adds to sums (slice, channel of x, channel of g) over the tiles of one point, N slices of x with one of g.
 template <int L, int CI, int N>
 void outer_products(const Outer& o, float* sums) {
@@ -187,7 +191,7 @@ void outer_products(const Outer& o, float* sums) {
             add_outer<L, CI>(acc, v, here, all);
             for (auto& each : v) each += o.c_in;
         }
-        for (int i = 0; i < N * CI; ++i) add_at<L>(sums + ((i / CI) * o.c_in + c + i % CI) * o.c_out, acc[i]);
+        add_sums<L, CI>(acc, sums + c * o.c_out, o.c_in * o.c_out, o.c_out, all);
     }
 }
 
@@ -220,8 +224,6 @@ void kernel_taps(const float* u, Index point, float* to, Index tap) {
         to += 3 * tap;
     }
 }
-
-#undef KIDSEG_INLINE
 
 template <int L>
 [[nodiscard]] constexpr WinogradLoops of_lanes() {
