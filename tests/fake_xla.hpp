@@ -32,7 +32,7 @@ struct Context {
 namespace fake_xla {
 
 namespace xla = kidseg::xla;
-using kidseg::layers::Index;
+using kidseg::Index;
 using kidseg::Isa;
 using Dims = std::vector<Index>;
 
@@ -140,7 +140,7 @@ inline void check(const std::string& name, const Arrays& inputs, const std::vect
     for (const auto& each : expected) shapes.push_back(each.dims);
     for (const auto isa : {Isa::baseline, Isa::avx2, Isa::avx512}) {
         if (kidseg::usable(isa) != isa) continue;
-        kidseg::calls::instruction_set = static_cast<int>(isa);
+        kidseg::calls::instruction_set = isa;
         const std::string here = where + ", instruction set " + std::to_string(static_cast<int>(isa));
         const Arrays ours = outputs_of(name, inputs, shapes, Helpers::refused);
         for (std::size_t i = 0; i < ours.size(); ++i) compare(here + ", output " + std::to_string(i), ours[i], expected[i]);

@@ -14,7 +14,6 @@ from kidseg_jax.network.conv3d import Form, conv3d, conv3d_sum
 from kidseg_jax.network.training import start
 
 
-
 @pytest.fixture
 def settings():
     yield

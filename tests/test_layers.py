@@ -13,7 +13,6 @@ from kidseg_jax.network.conv3d import Form
 from kidseg_jax.network.layers import conv_block, linear, max_pool, upsample
 from kidseg_jax.network.losses import segmentation_loss
 
-
 BLOCKS = [
     ((8, 8), 8, (2, 5, 6, 10)),
     ((3,), 5, (1, 7, 5, 9)),

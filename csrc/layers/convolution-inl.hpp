@@ -170,7 +170,10 @@ inline void spread_row(const float* from, Index width, Index channels, float* to
 
 #undef KIDSEG_SHUFFLE
 
+template <int L>
+constexpr ConvolutionLoops convolution_loops{spread_row, forward_row<L>, gradient_rows<L>};
+
 template <>
-[[nodiscard]] inline Inner loops<Inner>() {
-    return {lanes, narrow, spread_row, forward_row<lanes>, forward_row<narrow>, gradient_rows<lanes>, gradient_rows<narrow>};
+[[nodiscard]] inline LoopsOfBlocks<ConvolutionLoops> loops() {
+    return {lanes, narrow, convolution_loops<lanes>, convolution_loops<narrow>};
 }

@@ -1,9 +1,22 @@
-// The table of inner loops of each instruction set, and what its registers hold.
+// Where layers run: their inner loops for each instruction set, what its registers hold, and the threads.
 #pragma once
 
+#include <algorithm>
+#include <functional>
+#include <vector>
+
+#include "base/feature_map.hpp"
 #include "base/instruction_sets.hpp"
 
 namespace kidseg::layers {
+
+// Runs task(i) for every i in [0, n), in any order and on any threads, and returns when all are done.
+using Parallel = std::function<void(Index n, const std::function<void(Index)>& task)>;
+
+struct Machine {
+    Parallel parallel;
+    Isa isa = Isa::best;
+};
 
 namespace detail {
 
@@ -40,6 +53,30 @@ template <class Loops>
     (void)wanted;
     return baseline::loops<Loops>();
 }
+
+// Output channels [first, first + lanes) of which `valid` exist.
+struct Block {
+    Index first;
+    int lanes, valid;
+};
+
+// The inner loops for wide and for narrow blocks of output channels.
+template <class Loops>
+struct LoopsOfBlocks {
+    int wide, narrow;
+    Loops of_wide, of_narrow;
+
+    [[nodiscard]] const Loops& of(const Block& block) const { return block.lanes == wide ? of_wide : of_narrow; }
+
+    [[nodiscard]] std::vector<Block> blocks(Index channels) const {
+        std::vector<Block> all;
+        for (Index c = 0; c < channels; c += all.back().lanes) {
+            const int lanes = channels - c > narrow ? wide : narrow;
+            all.push_back({c, lanes, static_cast<int>(std::min<Index>(lanes, channels - c))});
+        }
+        return all;
+    }
+};
 
 }  // namespace detail
 

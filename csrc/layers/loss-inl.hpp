@@ -1,9 +1,9 @@
-// The inner loops of loss.hpp, included by each_instruction_set.hpp. A tile holds `block` voxels, class after class, so that
+// The inner loops of loss.hpp, included by each_instruction_set.hpp. A tile holds `tile` voxels, class after class, so that
 // the compiler vectorizes over voxels.
 
 // e^x for x <= 0 to 2 units in the last place. Source: Cephes, expf.
 inline void exponentials(float* __restrict v) {
-    for (Index i = 0; i < block; ++i) {
+    for (Index i = 0; i < tile; ++i) {
         const float x = v[i] > -87.0F ? v[i] : -87.0F;
         const float n = (x * 1.44269504F + 12582912.0F) - 12582912.0F;
         const float r = (x - n * 0.693359375F) + n * 2.12194440e-4F;
@@ -23,7 +23,7 @@ inline void exponentials(float* __restrict v) {
 
 // ln x for x >= 1 to 2 units in the last place. Source: Cephes, logf.
 inline void logarithms(const float* __restrict v, float* __restrict out) {
-    for (Index i = 0; i < block; ++i) {
+    for (Index i = 0; i < tile; ++i) {
         std::int32_t bits;
         std::memcpy(&bits, &v[i], sizeof(bits));
         std::int32_t e = ((bits - 0x3f3504f3) >> 23);  // so that the mantissa lies in sqrt(1/2)..sqrt(2)
@@ -44,43 +44,43 @@ inline void logarithms(const float* __restrict v, float* __restrict out) {
     }
 }
 
-// probs (class, voxel) and log_sum (voxel) of `n` voxels of logits (voxel, class); the rest of the block is zero logits.
+// probs (class, voxel) and log_sum (voxel) of `n` voxels of logits (voxel, class); the rest of the tile is zero logits.
 inline void softmax(const float* logits, Index n, Index classes, float* __restrict probs, float* __restrict log_sum) {
-    std::fill_n(probs, classes * block, 0.0F);
+    std::fill_n(probs, classes * tile, 0.0F);
     for (Index i = 0; i < n; ++i)
-        for (Index c = 0; c < classes; ++c) probs[c * block + i] = logits[i * classes + c];
-    float top[block], sum[block] = {};
-    std::copy_n(probs, block, top);
+        for (Index c = 0; c < classes; ++c) probs[c * tile + i] = logits[i * classes + c];
+    float top[tile], sum[tile] = {};
+    std::copy_n(probs, tile, top);
     for (Index c = 1; c < classes; ++c)
-        for (Index i = 0; i < block; ++i) top[i] = probs[c * block + i] > top[i] ? probs[c * block + i] : top[i];
+        for (Index i = 0; i < tile; ++i) top[i] = probs[c * tile + i] > top[i] ? probs[c * tile + i] : top[i];
     for (Index c = 0; c < classes; ++c) {
-        float* p = probs + c * block;
-        for (Index i = 0; i < block; ++i) p[i] -= top[i];
+        float* p = probs + c * tile;
+        for (Index i = 0; i < tile; ++i) p[i] -= top[i];
         exponentials(p);
-        for (Index i = 0; i < block; ++i) sum[i] += p[i];
+        for (Index i = 0; i < tile; ++i) sum[i] += p[i];
     }
     logarithms(sum, log_sum);
-    for (Index i = 0; i < block; ++i) {
+    for (Index i = 0; i < tile; ++i) {
         log_sum[i] += top[i];
         sum[i] = 1.0F / sum[i];
     }
     for (Index c = 0; c < classes; ++c)
-        for (Index i = 0; i < block; ++i) probs[c * block + i] *= sum[i];
+        for (Index i = 0; i < tile; ++i) probs[c * tile + i] *= sum[i];
 }
 
-// Adds the sums of n voxels to (class, [overlap, size, count, weighted -log p]), each as `block` lanes.
+// Adds the sums of n voxels to (class, [overlap, size, count, weighted -log p]), each as `tile` lanes.
 inline void add_regions(const float* logits, const std::int32_t* labels, Index n, const LossSettings& s, float* __restrict probs,
                         float* __restrict sums) {
-    float log_sum[block];
+    float log_sum[tile];
     softmax(logits, n, s.classes, probs, log_sum);
-    std::int32_t label[block];
-    std::fill_n(label, block, -1);
+    std::int32_t label[tile];
+    std::fill_n(label, tile, -1);
     std::copy_n(labels, n, label);
     for (Index c = 0; c < s.classes; ++c) {
-        const float* p = probs + c * block;
-        float *overlap = sums + 4 * c * block, *size = overlap + block, *count = size + block;
+        const float* p = probs + c * tile;
+        float *overlap = sums + 4 * c * tile, *size = overlap + tile, *count = size + tile;
         for (Index i = 0; i < n; ++i) size[i] += s.squared ? p[i] * p[i] : p[i];
-        for (Index i = 0; i < block; ++i) {
+        for (Index i = 0; i < tile; ++i) {
             const bool here = label[i] == static_cast<std::int32_t>(c);
             overlap[i] += here ? p[i] : 0.0F;
             count[i] += here ? 1.0F : 0.0F;
@@ -88,22 +88,22 @@ inline void add_regions(const float* logits, const std::int32_t* labels, Index n
     }
     for (Index i = 0; i < n; ++i) {
         const Index c = label[i];
-        if (c >= 0 && c < s.classes) sums[(4 * c + 3) * block + i] += log_sum[i] - logits[i * s.classes + c];
+        if (c >= 0 && c < s.classes) sums[(4 * c + 3) * tile + i] += log_sum[i] - logits[i * s.classes + c];
     }
 }
 
 // Gradient in n voxels of logits of sum(g * regions), g (class, [overlap, size, count, -log p]); the count has none.
 inline void region_gradient(const float* logits, const std::int32_t* labels, Index n, const LossSettings& s, const float* g,
                             float* __restrict probs, float* __restrict slopes, float* __restrict out) {
-    float log_sum[block], dot[block] = {}, nll[block] = {};
+    float log_sum[tile], dot[tile] = {}, nll[tile] = {};
     softmax(logits, n, s.classes, probs, log_sum);
-    std::int32_t label[block];
-    std::fill_n(label, block, -1);
+    std::int32_t label[tile];
+    std::fill_n(label, tile, -1);
     std::copy_n(labels, n, label);
     for (Index c = 0; c < s.classes; ++c) {
-        const float *p = probs + c * block, of_overlap = g[4 * c], of_size = g[4 * c + 1], of_nll = g[4 * c + 3];
-        float* d = slopes + c * block;
-        for (Index i = 0; i < block; ++i) {
+        const float *p = probs + c * tile, of_overlap = g[4 * c], of_size = g[4 * c + 1], of_nll = g[4 * c + 3];
+        float* d = slopes + c * tile;
+        for (Index i = 0; i < tile; ++i) {
             const bool here = label[i] == static_cast<std::int32_t>(c);
             d[i] = (here ? of_overlap : 0.0F) + of_size * (s.squared ? 2.0F * p[i] : 1.0F);
             dot[i] += p[i] * d[i];
@@ -111,18 +111,18 @@ inline void region_gradient(const float* logits, const std::int32_t* labels, Ind
         }
     }
     for (Index c = 0; c < s.classes; ++c) {
-        const float* p = probs + c * block;
-        float* d = slopes + c * block;
-        for (Index i = 0; i < block; ++i) {
+        const float* p = probs + c * tile;
+        float* d = slopes + c * tile;
+        for (Index i = 0; i < tile; ++i) {
             const float here = label[i] == static_cast<std::int32_t>(c) ? 1.0F : 0.0F;
             d[i] = p[i] * (d[i] - dot[i]) + nll[i] * (p[i] - here);
         }
     }
     for (Index i = 0; i < n; ++i)
-        for (Index c = 0; c < s.classes; ++c) out[i * s.classes + c] = slopes[c * block + i];
+        for (Index c = 0; c < s.classes; ++c) out[i * s.classes + c] = slopes[c * tile + i];
 }
 
 template <>
-[[nodiscard]] inline LossInner loops<LossInner>() {
+[[nodiscard]] inline LossInner loops() {
     return {add_regions, region_gradient};
 }

@@ -2,18 +2,21 @@
 // are taken slice by slice in a fixed order: no result depends on the number of threads.
 #pragma once
 
-#include "layers/convolution.hpp"
+#include <cstdint>
+#include <cstring>
+
+#include "layers/loops.hpp"
 
 namespace kidseg::layers {
+
+namespace detail {
+
+constexpr Index tile = 64;  // voxels
 
 struct LossSettings {
     Index classes;
     bool squared;  // whether the size is the sum of squared probabilities
 };
-
-namespace detail {
-
-constexpr Index block = 64;
 
 struct LossInner {
     void (*add_regions)(const float*, const std::int32_t*, Index, const LossSettings&, float*, float*);
@@ -25,23 +28,21 @@ struct LossInner {
 
 }  // namespace detail
 
-// sums (class, 4): probability on the class's voxels, (squared) probability everywhere, voxels, -log p on them.
-// logits (slices, plane, classes); labels (slices, plane), those outside the classes are in none.
-inline void region_sums(const float* logits, const std::int32_t* labels, Index slices, Index plane, const LossSettings& s,
-                        float* sums, const Parallel& parallel, Isa isa = Isa::best) {
-    const auto inner = detail::loops_of<detail::LossInner>(isa);
-    const Index n = 4 * s.classes;
+// sums (class, 4): probability on the class's voxels, probability everywhere (`squared`: its square), voxels, -log p on
+// them. labels: one for each voxel, those outside the classes are in none.
+inline void region_sums(const Features& logits, const std::int32_t* labels, bool squared, float* sums,
+                        const Machine& machine) {
+    const auto inner = detail::loops_of<detail::LossInner>(machine.isa);
+    const Index slices = logits.shape.slices(), plane = logits.shape.plane(), n = 4 * logits.channels;
     std::vector<double> parts(static_cast<std::size_t>(slices * n));
-    parallel(slices, [&](Index z) {
-        std::vector<float> probs(static_cast<std::size_t>(s.classes * detail::block));
-        std::vector<float> lanes(static_cast<std::size_t>(n * detail::block));
-        for (Index i = 0; i < plane; i += detail::block) {
-            const Index at = z * plane + i;
-            inner.add_regions(logits + at * s.classes, labels + at, std::min(detail::block, plane - i), s, probs.data(),
-                              lanes.data());
-        }
+    machine.parallel(slices, [&](Index z) {
+        std::vector<float> probs(static_cast<std::size_t>(logits.channels * detail::tile));
+        std::vector<float> lanes(static_cast<std::size_t>(n * detail::tile));
+        for (Index i = 0; i < plane; i += detail::tile)
+            inner.add_regions(logits.slice(z) + i * logits.channels, labels + z * plane + i, std::min(detail::tile, plane - i),
+                              {logits.channels, squared}, probs.data(), lanes.data());
         for (std::size_t i = 0; i < lanes.size(); ++i)
-            parts[static_cast<std::size_t>(z * n) + i / static_cast<std::size_t>(detail::block)] += double{lanes[i]};
+            parts[static_cast<std::size_t>(z * n) + i / static_cast<std::size_t>(detail::tile)] += double{lanes[i]};
     });
     for (Index k = 0; k < n; ++k) {
         double sum = 0;
@@ -51,15 +52,16 @@ inline void region_sums(const float* logits, const std::int32_t* labels, Index s
 }
 
 // out = the gradient of sum(g * region_sums(logits)) in the logits.
-inline void region_gradient(const float* logits, const std::int32_t* labels, Index slices, Index plane, const LossSettings& s,
-                            const float* g, float* out, const Parallel& parallel, Isa isa = Isa::best) {
-    const auto inner = detail::loops_of<detail::LossInner>(isa);
-    parallel(slices, [&](Index z) {
-        std::vector<float> probs(static_cast<std::size_t>(s.classes * detail::block)), slopes(probs.size());
-        for (Index i = 0; i < plane; i += detail::block) {
-            const Index at = z * plane + i;
-            inner.region_gradient(logits + at * s.classes, labels + at, std::min(detail::block, plane - i), s, g, probs.data(),
-                                  slopes.data(), out + at * s.classes);
+inline void region_gradient(const Features& logits, const std::int32_t* labels, bool squared, const float* g,
+                            const NewFeatures& out, const Machine& machine) {
+    const auto inner = detail::loops_of<detail::LossInner>(machine.isa);
+    const Index plane = logits.shape.plane();
+    machine.parallel(logits.shape.slices(), [&](Index z) {
+        std::vector<float> probs(static_cast<std::size_t>(logits.channels * detail::tile)), slopes(probs.size());
+        for (Index i = 0; i < plane; i += detail::tile) {
+            const Index at = i * logits.channels;
+            inner.region_gradient(logits.slice(z) + at, labels + z * plane + i, std::min(detail::tile, plane - i),
+                                  {logits.channels, squared}, g, probs.data(), slopes.data(), out.slice(z) + at);
         }
     });
 }

@@ -16,8 +16,9 @@ inline void add_squares(Tiles t, const float* __restrict y, const float* __restr
         }
 }
 
-inline void normalize(Tiles t, const float* __restrict y, const float* __restrict mean, const float* __restrict gain,
-                      const float* __restrict bias, float slope, float* __restrict z) {
+inline void normalize(Tiles t, const float* __restrict y, const TiledNorm& norm, float* __restrict z) {
+    const float *__restrict mean = norm.mean, *__restrict gain = norm.gain, *__restrict bias = norm.bias;
+    const float slope = norm.slope;
     for (Index k = 0; k < t.n; ++k, y += t.size, z += t.size)
         for (Index i = 0; i < t.size; ++i) {
             const float v = (y[i] - mean[i]) * gain[i] + bias[i];
@@ -26,9 +27,10 @@ inline void normalize(Tiles t, const float* __restrict y, const float* __restric
 }
 
 // sums += u and dots += u (y - mean), u being the gradient g behind the leaky ReLU.
-inline void add_gradients(Tiles t, const float* __restrict y, const float* __restrict g, const float* __restrict mean,
-                          const float* __restrict gain, const float* __restrict bias, float slope, float* __restrict sums,
-                          float* __restrict dots) {
+inline void add_gradients(Tiles t, const float* __restrict y, const float* __restrict g, const TiledNorm& norm,
+                          float* __restrict sums, float* __restrict dots) {
+    const float *__restrict mean = norm.mean, *__restrict gain = norm.gain, *__restrict bias = norm.bias;
+    const float slope = norm.slope;
     for (Index k = 0; k < t.n; ++k, y += t.size, g += t.size)
         for (Index i = 0; i < t.size; ++i) {
             const float d = y[i] - mean[i];
@@ -39,9 +41,10 @@ inline void add_gradients(Tiles t, const float* __restrict y, const float* __res
 }
 
 // dy = gain (u - of_sum - (y - mean) of_dot).
-inline void input_gradient(Tiles t, const float* __restrict y, const float* __restrict g, const float* __restrict mean,
-                           const float* __restrict gain, const float* __restrict bias, float slope,
+inline void input_gradient(Tiles t, const float* __restrict y, const float* __restrict g, const TiledNorm& norm,
                            const float* __restrict of_sum, const float* __restrict of_dot, float* __restrict dy) {
+    const float *__restrict mean = norm.mean, *__restrict gain = norm.gain, *__restrict bias = norm.bias;
+    const float slope = norm.slope;
     for (Index k = 0; k < t.n; ++k, y += t.size, g += t.size, dy += t.size)
         for (Index i = 0; i < t.size; ++i) {
             const float d = y[i] - mean[i];
@@ -50,39 +53,7 @@ inline void input_gradient(Tiles t, const float* __restrict y, const float* __re
         }
 }
 
-// The largest of each n^3 block of one row of blocks: `rows` are the first of n z and n y rows.
-inline void pool_row(const Blocks& b, const float* __restrict x, float* __restrict y) {
-    for (Index i = 0; i < b.width; ++i, y += b.channels) {
-        const float* first = x + i * b.n * b.channels;
-        for (Index c = 0; c < b.channels; ++c) y[c] = first[c];
-        for (Index z = 0; z < b.n; ++z)
-            for (Index r = 0; r < b.n; ++r)
-                for (Index k = 0; k < b.n; ++k) {
-                    const float* v = first + z * b.z_step + r * b.y_step + k * b.channels;
-                    for (Index c = 0; c < b.channels; ++c) y[c] = v[c] > y[c] ? v[c] : y[c];
-                }
-    }
-}
-
-// g goes to the first voxel of each block that holds the block's largest value y; the others get zero.
-inline void pool_gradient_row(const Blocks& b, const float* __restrict x, const float* __restrict y, const float* __restrict g,
-                              float* __restrict dx, float* __restrict left) {
-    for (Index i = 0; i < b.width; ++i, y += b.channels, g += b.channels) {
-        for (Index c = 0; c < b.channels; ++c) left[c] = g[c];
-        for (Index z = 0; z < b.n; ++z)
-            for (Index r = 0; r < b.n; ++r)
-                for (Index k = 0; k < b.n; ++k) {
-                    const Index at = i * b.n * b.channels + z * b.z_step + r * b.y_step + k * b.channels;
-                    for (Index c = 0; c < b.channels; ++c) {
-                        const bool here = x[at + c] == y[c];
-                        dx[at + c] = here ? left[c] : 0.0F;
-                        left[c] = here ? 0.0F : left[c];
-                    }
-                }
-    }
-}
-
 template <>
-[[nodiscard]] inline NormInner loops<NormInner>() {
-    return {add_values, add_squares, normalize, add_gradients, input_gradient, pool_row, pool_gradient_row};
+[[nodiscard]] inline NormInner loops() {
+    return {add_values, add_squares, normalize, add_gradients, input_gradient};
 }

@@ -1,14 +1,15 @@
-// Instance norm over z, y, x with a gain and a bias for each channel, then a leaky ReLU, and its gradient; largest value
-// of blocks and its gradient. Sums are taken slice by slice in a fixed order: no result depends on the number of threads.
+// Instance norm over z, y, x with a gain and a bias for each channel, then a leaky ReLU, and its gradient. Sums are taken
+// slice by slice in a fixed order: no result depends on the number of threads.
 #pragma once
 
 #include <cmath>
 
-#include "layers/convolution.hpp"
+#include "layers/loops.hpp"
 
 namespace kidseg::layers {
 
 constexpr double norm_epsilon = 1e-5;
+constexpr float leaky_slope = 0.01F;
 
 namespace detail {
 
@@ -17,20 +18,19 @@ struct Tiles {
     Index n, size;
 };
 
-// Blocks of n^3 voxels along one row: steps in floats between slices and rows of the voxels.
-struct Blocks {
-    Index n, width, channels, z_step, y_step;
+// What a norm needs of each channel, repeated over a tile.
+struct TiledNorm {
+    const float *mean, *gain, *bias;
+    float slope;
 };
 
 struct NormInner {
-    void (*add_values)(Tiles, const float*, float*);
-    void (*add_squares)(Tiles, const float*, const float*, float*);
-    void (*normalize)(Tiles, const float*, const float*, const float*, const float*, float, float*);
-    void (*add_gradients)(Tiles, const float*, const float*, const float*, const float*, const float*, float, float*, float*);
-    void (*input_gradient)(Tiles, const float*, const float*, const float*, const float*, const float*, float, const float*,
-                           const float*, float*);
-    void (*pool_row)(const Blocks&, const float*, float*);
-    void (*pool_gradient_row)(const Blocks&, const float*, const float*, const float*, float*, float*);
+    void (*add_values)(Tiles, const float* y, float* sums);
+    void (*add_squares)(Tiles, const float* y, const float* mean, float* sums);
+    void (*normalize)(Tiles, const float* y, const TiledNorm&, float* z);
+    void (*add_gradients)(Tiles, const float* y, const float* g, const TiledNorm&, float* sums, float* dots);
+    void (*input_gradient)(Tiles, const float* y, const float* g, const TiledNorm&, const float* of_sum,
+                           const float* of_dot, float* dy);
 };
 
 #define KIDSEG_LOOPS "layers/norm-inl.hpp"
@@ -59,7 +59,7 @@ inline void fold_tile(const std::vector<float>& tile, Index channels, double* su
 
 // Mean and sum of squares about it of each channel in each slice, and from them those of each case.
 class Moments {
-  public:
+public:
     Moments(const Shape& shape, Index channels, Isa isa)
         : s(shape), c(channels), inner(detail::loops_of<detail::NormInner>(isa)), means(count()), squares(count()) {}
 
@@ -97,7 +97,7 @@ class Moments {
             }
     }
 
-  private:
+private:
     [[nodiscard]] std::size_t count() const { return static_cast<std::size_t>(s.slices() * c); }
     [[nodiscard]] std::size_t at(Index z, Index i) const { return static_cast<std::size_t>(z * c + i); }
     Shape s;
@@ -106,43 +106,55 @@ class Moments {
     std::vector<double> means, squares;
 };
 
-// What a norm needs of one case, repeated over a tile.
-struct Coefficients {
-    std::vector<float> mean, gain, bias;
-    Coefficients(const float* means, const float* inverse, const float* scale, const float* biases, Index c, detail::Tiles t) {
-        std::vector<float> gains(static_cast<std::size_t>(c));
-        for (Index i = 0; i < c; ++i) gains[static_cast<std::size_t>(i)] = inverse[i] * scale[i];
-        mean = detail::tiled(means, c, t);
-        gain = detail::tiled(gains.data(), c, t);
-        bias = detail::tiled(biases, c, t);
-    }
+// mean and inverse, 1 / standard deviation, (batch, c); scale, bias (c).
+struct Norm {
+    const float *mean, *inverse, *scale, *bias;
 };
 
-// z = leaky ReLU of (y - mean) * inverse * scale + bias; mean, inverse (batch, c); scale, bias (c).
-inline void normalize(const Shape& s, Index c, const float* y, const float* mean, const float* inverse, const float* scale,
-                      const float* bias, float slope, float* z, const Parallel& parallel, Isa isa = Isa::best) {
-    const auto inner = detail::loops_of<detail::NormInner>(isa);
-    const detail::Tiles t = detail::tiles_of(s, c);
-    parallel(s.slices(), [&](Index i) {
-        const Index of_case = i / s.depth * c, at = i * s.plane() * c;
-        const Coefficients k(mean + of_case, inverse + of_case, scale, bias, c, t);
-        inner.normalize(t, y + at, k.mean.data(), k.gain.data(), k.bias.data(), slope, z + at);
+namespace detail {
+
+// The norm of one case, repeated over a tile.
+class NormOfCase {
+public:
+    NormOfCase(const Norm& norm, Index of_case, Index c, Tiles t) {
+        std::vector<float> gains(static_cast<std::size_t>(c));
+        for (Index i = 0; i < c; ++i) gains[static_cast<std::size_t>(i)] = norm.inverse[of_case * c + i] * norm.scale[i];
+        mean_ = tiled(norm.mean + of_case * c, c, t);
+        gain_ = tiled(gains.data(), c, t);
+        bias_ = tiled(norm.bias, c, t);
+    }
+    [[nodiscard]] TiledNorm tile() const { return {mean_.data(), gain_.data(), bias_.data(), leaky_slope}; }
+
+private:
+    std::vector<float> mean_, gain_, bias_;
+};
+
+}  // namespace detail
+
+// z = leaky ReLU of (y - mean) * inverse * scale + bias.
+inline void normalize(const Features& y, const Norm& norm, const NewFeatures& z, const Machine& machine) {
+    const auto inner = detail::loops_of<detail::NormInner>(machine.isa);
+    const Index c = y.channels;
+    const detail::Tiles t = detail::tiles_of(y.shape, c);
+    machine.parallel(y.shape.slices(), [&](Index i) {
+        const detail::NormOfCase here(norm, i / y.shape.depth, c, t);
+        inner.normalize(t, y.slice(i), here.tile(), z.slice(i));
     });
 }
 
 // Gradients of sum(g * z) in y, scale and bias.
-inline void normalize_gradient(const Shape& s, Index c, const float* y, const float* g, const float* mean, const float* inverse,
-                               const float* scale, const float* bias, float slope, float* dy, float* dscale, float* dbias,
-                               const Parallel& parallel, Isa isa = Isa::best) {
-    const auto inner = detail::loops_of<detail::NormInner>(isa);
+inline void normalize_gradient(const Features& y, const Features& g, const Norm& norm, const NewFeatures& dy,
+                               float* dscale, float* dbias, const Machine& machine) {
+    const auto inner = detail::loops_of<detail::NormInner>(machine.isa);
+    const Shape& s = y.shape;
+    const Index c = y.channels;
     const detail::Tiles t = detail::tiles_of(s, c);
     const auto size = static_cast<std::size_t>(s.slices() * c);
     std::vector<double> sums(size), dots(size);
-    parallel(s.slices(), [&](Index i) {
-        const Index of_case = i / s.depth * c, at = i * s.plane() * c;
-        const Coefficients k(mean + of_case, inverse + of_case, scale, bias, c, t);
+    machine.parallel(s.slices(), [&](Index i) {
+        const detail::NormOfCase here(norm, i / s.depth, c, t);
         std::vector<float> sum(static_cast<std::size_t>(t.size)), dot(static_cast<std::size_t>(t.size));
-        inner.add_gradients(t, y + at, g + at, k.mean.data(), k.gain.data(), k.bias.data(), slope, sum.data(), dot.data());
+        inner.add_gradients(t, y.slice(i), g.slice(i), here.tile(), sum.data(), dot.data());
         detail::fold_tile(sum, c, sums.data() + i * c);
         detail::fold_tile(dot, c, dots.data() + i * c);
     });
@@ -156,7 +168,7 @@ inline void normalize_gradient(const Shape& s, Index c, const float* y, const fl
                 sum += sums[static_cast<std::size_t>(z * c + i)];
                 dot += dots[static_cast<std::size_t>(z * c + i)];
             }
-            const double inv = double{inverse[b * c + i]};
+            const double inv = double{norm.inverse[b * c + i]};
             of_sum[static_cast<std::size_t>(b * c + i)] = static_cast<float>(sum / voxels);
             of_dot[static_cast<std::size_t>(b * c + i)] = static_cast<float>(dot * inv * inv / voxels);
             whole_sum += sum;
@@ -165,36 +177,12 @@ inline void normalize_gradient(const Shape& s, Index c, const float* y, const fl
         dbias[i] = static_cast<float>(whole_sum);
         dscale[i] = static_cast<float>(whole_dot);
     }
-    parallel(s.slices(), [&](Index i) {
-        const Index of_case = i / s.depth * c, at = i * s.plane() * c;
-        const Coefficients k(mean + of_case, inverse + of_case, scale, bias, c, t);
-        const auto sum = detail::tiled(of_sum.data() + of_case, c, t), dot = detail::tiled(of_dot.data() + of_case, c, t);
-        inner.input_gradient(t, y + at, g + at, k.mean.data(), k.gain.data(), k.bias.data(), slope, sum.data(), dot.data(),
-                             dy + at);
-    });
-}
-
-// Largest value of each n^3 block; s is the shape of y.
-inline void max_pool(const Shape& s, Index c, Index n, const float* x, float* y, const Parallel& parallel, Isa isa = Isa::best) {
-    const auto inner = detail::loops_of<detail::NormInner>(isa);
-    const detail::Blocks b{n, s.width, c, s.plane() * n * n * c, s.width * n * c};
-    parallel(s.slices(), [&](Index z) {
-        for (Index r = 0; r < s.height; ++r)
-            inner.pool_row(b, x + z * n * b.z_step + r * n * b.y_step, y + (z * s.height + r) * s.width * c);
-    });
-}
-
-// Gradient of sum(g * y) in x.
-inline void max_pool_gradient(const Shape& s, Index c, Index n, const float* x, const float* y, const float* g, float* dx,
-                              const Parallel& parallel, Isa isa = Isa::best) {
-    const auto inner = detail::loops_of<detail::NormInner>(isa);
-    const detail::Blocks b{n, s.width, c, s.plane() * n * n * c, s.width * n * c};
-    parallel(s.slices(), [&](Index z) {
-        std::vector<float> left(static_cast<std::size_t>(c));
-        for (Index r = 0; r < s.height; ++r) {
-            const Index in = z * n * b.z_step + r * n * b.y_step, out = (z * s.height + r) * s.width * c;
-            inner.pool_gradient_row(b, x + in, y + out, g + out, dx + in, left.data());
-        }
+    machine.parallel(s.slices(), [&](Index i) {
+        const Index of_case = i / s.depth;
+        const detail::NormOfCase here(norm, of_case, c, t);
+        const auto sum = detail::tiled(of_sum.data() + of_case * c, c, t);
+        const auto dot = detail::tiled(of_dot.data() + of_case * c, c, t);
+        inner.input_gradient(t, y.slice(i), g.slice(i), here.tile(), sum.data(), dot.data(), dy.slice(i));
     });
 }
 

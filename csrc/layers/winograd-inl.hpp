@@ -226,11 +226,10 @@ void kernel_taps(const float* u, Index point, float* to, Index tap) {
 }
 
 template <int L>
-[[nodiscard]] constexpr WinogradLoops of_lanes() {
-    return {input_tiles<L>, gradient_tiles<L>, kernel_weights<L>, products<L>, output_pixels<L>, outer<L>, kernel_taps<L>};
-}
+constexpr WinogradLoops winograd_loops{input_tiles<L>, gradient_tiles<L>, kernel_weights<L>, products<L>,
+                                       output_pixels<L>, outer<L>, kernel_taps<L>};
 
 template <>
-[[nodiscard]] inline WinogradInner loops<WinogradInner>() {
-    return {lanes, narrow, of_lanes<lanes>(), of_lanes<narrow>()};
+[[nodiscard]] inline LoopsOfBlocks<WinogradLoops> loops() {
+    return {lanes, narrow, winograd_loops<lanes>, winograd_loops<narrow>};
 }

@@ -48,16 +48,15 @@ struct WinogradLoops {
     void (*kernel_taps)(const float* u, Index point, float* to, Index tap);
 };
 
-struct WinogradInner {
-    int wide, narrow;
-    WinogradLoops of_wide, of_narrow;
-
-    [[nodiscard]] const WinogradLoops& of(Index channels) const { return channels % wide == 0 ? of_wide : of_narrow; }
-    [[nodiscard]] const WinogradLoops& of(const Block& block) const { return block.lanes == wide ? of_wide : of_narrow; }
-};
-
 #define KIDSEG_LOOPS "layers/winograd-inl.hpp"
 #include "layers/each_instruction_set.hpp"
+
+using WinogradInner = LoopsOfBlocks<WinogradLoops>;
+
+// The loops for feature maps that are read whole.
+[[nodiscard]] inline const WinogradLoops& loops_for(const WinogradInner& inner, Index channels) {
+    return channels % inner.wide == 0 ? inner.of_wide : inner.of_narrow;
+}
 
 // The last three slices of one task's inputs as tiles (point, tile, channel of all inputs).
 class TileRing {
@@ -73,31 +72,31 @@ public:
     }
 
     // Rows one above to two below each pair of pixels; nothing is outside of the slice.
-    void fill(Index z, const std::vector<Input>& inputs) {
+    void fill(Index z, const Inputs& inputs) {
         Index before = 0;
-        for (const Input& input : inputs) {
-            zeros_.resize(static_cast<std::size_t>(s_.width * input.channels));
+        for (const auto& [x, kernel] : inputs) {
+            zeros_.resize(static_cast<std::size_t>(s_.width * x.channels));
             for (Index y = 0; y < s_.height; y += 2) {
                 const float* rows[4];
-                for (Index r = 0; r < 4; ++r) rows[r] = row(input, z, y + r - 1);
-                inner_.of(input.channels).input_tiles(rows, s_.width, input.channels, tile_row(z, y) + before, places_);
+                for (Index r = 0; r < 4; ++r) rows[r] = row(x, z, y + r - 1);
+                loops_for(inner_, x.channels).input_tiles(rows, s_.width, x.channels, tile_row(z, y) + before, places_);
             }
-            before += input.channels;
+            before += x.channels;
         }
     }
 
     // Each pair of pixels of a gradient.
-    void fill_gradient(Index z, const Input& g) {
+    void fill_gradient(Index z, const Features& g) {
         zeros_.resize(static_cast<std::size_t>(s_.width * g.channels));
         for (Index y = 0; y < s_.height; y += 2) {
             const float* rows[2] = {row(g, z, y), row(g, z, y + 1)};
-            inner_.of(g.channels).gradient_tiles(rows, s_.width, g.channels, tile_row(z, y), places_);
+            loops_for(inner_, g.channels).gradient_tiles(rows, s_.width, g.channels, tile_row(z, y), places_);
         }
     }
 
 private:
-    [[nodiscard]] const float* row(const Input& input, Index z, Index y) const {
-        return y < 0 || y >= s_.height ? zeros_.data() : input.x + (z * s_.height + y) * s_.width * input.channels;
+    [[nodiscard]] const float* row(const Features& x, Index z, Index y) const {
+        return y < 0 || y >= s_.height ? zeros_.data() : x.row(z, y);
     }
     [[nodiscard]] float* tile_row(Index z, Index y) {
         return slots_[static_cast<std::size_t>(z % 3)].data() + y / 2 * ((s_.width + 1) / 2) * places_.tile;
@@ -110,30 +109,19 @@ private:
     std::array<std::vector<float>, 3> slots_;
 };
 
-// Calls visit(z, first slice, last slice) for z in [first, last) when the slices that its outputs need are in the ring.
-template <class Fill, class Visit>
-void through_slices(const Shape& s, Index first, Index last, Fill&& fill, Visit&& visit) {
-    for (Index z = first; z < last; ++z) {
-        const Index in_case = z % s.depth;
-        const Index low = in_case == 0 ? z : z - 1, high = in_case == s.depth - 1 ? z : z + 1;
-        for (Index needed = z == first ? low : in_case == 0 ? z : z + 1; needed <= high; ++needed) fill(needed);
-        visit(z, low, high);
-    }
-}
-
 // Tasks of one loop over n slices; each takes two slices more than its own.
 [[nodiscard]] inline Index slice_tasks(Index n) { return std::min(n, std::max(n / 16, std::clamp<Index>(n / 4, 4, 8))); }
 
 // Weights of one block (point, tap z, channel of all inputs, lane).
-inline void pack_points(const std::vector<Input>& inputs, Index channels, Index c_out, const Block& block, bool adjoint,
+inline void pack_points(const Inputs& inputs, Index channels, Index c_out, const Block& block, bool adjoint,
                         const WinogradInner& inner, float* to) {
     for (Index tz = 0; tz < 3; ++tz)
-        for (const Input& input : inputs) {
-            const Index size = input.channels * c_out, tap = adjoint ? 26 - 9 * tz : 9 * tz;
-            const KernelTaps taps{input.kernel + tap * size + block.first * (adjoint ? input.channels : 1), adjoint ? -size : size,
-                                  adjoint ? 1 : c_out, adjoint ? input.channels : 1};
-            inner.of(block).kernel_weights(taps, input.channels, to, 3 * channels * block.lanes);
-            to += input.channels * block.lanes;
+        for (const auto& [x, kernel] : inputs) {
+            const Index size = x.channels * c_out, tap = adjoint ? 26 - 9 * tz : 9 * tz;
+            const KernelTaps taps{kernel + tap * size + block.first * (adjoint ? x.channels : 1), adjoint ? -size : size,
+                                  adjoint ? 1 : c_out, adjoint ? x.channels : 1};
+            inner.of(block).kernel_weights(taps, x.channels, to, 3 * channels * block.lanes);
+            to += x.channels * block.lanes;
         }
 }
 
@@ -141,28 +129,27 @@ inline void pack_points(const std::vector<Input>& inputs, Index channels, Index 
 
 // Whether channels fill whole vectors, are enough to outweigh the change to points and back, and few pixels of the tiles
 // lie outside.
-[[nodiscard]] inline bool suits_winograd(const std::vector<Input>& inputs, const Shape& s, Index c_out) {
-    Index channels = 0;
-    for (const Input& input : inputs) {
-        if (input.channels % 8 != 0) return false;
-        channels += input.channels;
-    }
-    return c_out % 8 == 0 && channels * c_out >= 256 && 2 * s.plane() >= 5 * detail::TileRing::tiles(s);
+[[nodiscard]] inline bool suits_winograd(const Inputs& inputs, Index c_out) {
+    const Shape& s = inputs[0].x.shape;
+    const bool whole = std::all_of(inputs.begin(), inputs.end(), [](const Input& i) { return i.x.channels % 8 == 0; });
+    return whole && c_out % 8 == 0 && detail::channels_of(inputs) * c_out >= 256 &&
+           2 * s.plane() >= 5 * detail::TileRing::tiles(s);
 }
 
 // As `forward`.
-inline void winograd_forward(const std::vector<Input>& inputs, const Shape& s, float* y, Index c_out, const Parallel& parallel,
-                             bool adjoint, Isa isa, const SliceDone& done) {
+inline void winograd_forward(const Inputs& inputs, const NewFeatures& y, const Machine& machine, bool adjoint,
+                             const SliceDone& done) {
     using namespace detail;
-    const auto inner = loops_of<WinogradInner>(isa);
-    const auto blocks = channel_blocks(inner.wide, inner.narrow, c_out);
-    Index channels = 0;
-    for (const Input& input : inputs) channels += input.channels;
-    std::vector<float> weights(static_cast<std::size_t>(3 * points * channels * c_out));
+    const auto inner = loops_of<WinogradInner>(machine.isa);
+    const Shape& s = y.shape;
+    const auto blocks = inner.blocks(y.channels);
+    const Index channels = channels_of(inputs);
+    std::vector<float> weights(static_cast<std::size_t>(3 * points * channels * y.channels));
     const auto weights_of = [&](const Block& block) { return weights.data() + 3 * points * channels * block.first; };
-    for (const Block& block : blocks) pack_points(inputs, channels, c_out, block, adjoint, inner, weights_of(block));
+    for (const Block& block : blocks)
+        pack_points(inputs, channels, y.channels, block, adjoint, inner, weights_of(block));
     const Index n = s.slices(), tasks = slice_tasks(n), tiles = TileRing::tiles(s);
-    parallel(tasks, [&](Index task) {
+    machine.parallel(tasks, [&](Index task) {
         TileRing ring(s, channels, inner);
         std::vector<float> sums(static_cast<std::size_t>(points * tiles_at_once * inner.wide));
         const auto fill = [&](Index z) { ring.fill(z, inputs); };
@@ -179,8 +166,7 @@ inline void winograd_forward(const std::vector<Input>& inputs, const Shape& s, f
                         }
                         inner.of(block).products(products, tile, end, sums.data() + p * per_point);
                     }
-                    inner.of(block).output_pixels(sums.data(), per_point, tile, end, s, y + z * s.plane() * c_out + block.first,
-                                                  c_out);
+                    inner.of(block).output_pixels(sums.data(), per_point, tile, end, s, y.slice(z) + block.first, y.channels);
                 }
             }
             if (done) done(z);
@@ -189,19 +175,20 @@ inline void winograd_forward(const std::vector<Input>& inputs, const Shape& s, f
 }
 
 // As `kernel_gradient`.
-inline void winograd_kernel_gradient(const float* x, Index c_in, const float* g, Index c_out, const Shape& s, float* kernel,
-                                     const Parallel& parallel, Isa isa) {
+inline void winograd_kernel_gradient(const Features& x, const Features& g, float* kernel, const Machine& machine) {
     using namespace detail;
-    const auto inner = loops_of<WinogradInner>(isa);
-    const auto blocks = channel_blocks(inner.wide, inner.narrow, c_out);
+    const auto inner = loops_of<WinogradInner>(machine.isa);
+    const Shape& s = x.shape;
+    const Index c_in = x.channels, c_out = g.channels;
+    const auto blocks = inner.blocks(c_out);
     const Index n = s.slices(), size = 3 * c_in * c_out, tasks = slice_tasks(n);
     std::vector<float> sums(static_cast<std::size_t>(tasks * points * size));
-    parallel(tasks, [&](Index task) {
+    machine.parallel(tasks, [&](Index task) {
         TileRing of_x(s, c_in, inner), of_g(s, c_out, inner);
         float* to = sums.data() + task * points * size;
-        const auto fill = [&](Index z) { of_x.fill(z, {{x, nullptr, c_in}}); };
+        const auto fill = [&](Index z) { of_x.fill(z, {{x, nullptr}}); };
         through_slices(s, task * n / tasks, (task + 1) * n / tasks, fill, [&](Index z, Index low, Index high) {
-            of_g.fill_gradient(z, {g, nullptr, c_out});
+            of_g.fill_gradient(z, g);
             for (Index p = 0; p < points; ++p)
                 for (const Block& block : blocks) {
                     Outer outer{{}, 0, of_g.point(z, p) + block.first, TileRing::tiles(s), c_in, c_out};
@@ -210,7 +197,7 @@ inline void winograd_kernel_gradient(const float* x, Index c_in, const float* g,
                 }
         });
     });
-    parallel(3 * c_in, [&](Index row) {  // of (tap z, input channel)
+    machine.parallel(3 * c_in, [&](Index row) {  // of (tap z, input channel)
         for (Index task = 1; task < tasks; ++task)
             for (Index p = 0; p < points; ++p) {
                 float* to = sums.data() + p * size + row * c_out;
@@ -224,17 +211,16 @@ inline void winograd_kernel_gradient(const float* x, Index c_in, const float* g,
 }
 
 // `forward` or the same by fewer multiplications, whichever is faster.
-inline void convolve(const std::vector<Input>& inputs, const Shape& s, float* y, Index c_out, const Parallel& parallel, bool adjoint,
-                     Isa isa, const SliceDone& done = {}) {
-    if (suits_winograd(inputs, s, c_out)) winograd_forward(inputs, s, y, c_out, parallel, adjoint, isa, done);
-    else forward(inputs, s, y, c_out, parallel, adjoint, isa, done);
+inline void convolve(const Inputs& inputs, const NewFeatures& y, const Machine& machine, bool adjoint = false,
+                     const SliceDone& done = {}) {
+    if (suits_winograd(inputs, y.channels)) winograd_forward(inputs, y, machine, adjoint, done);
+    else forward(inputs, y, machine, adjoint, done);
 }
 
 // `kernel_gradient` or the same by fewer multiplications, whichever is faster.
-inline void convolve_gradient(const float* x, Index c_in, const float* g, Index c_out, const Shape& s, float* kernel,
-                              const Parallel& parallel, Isa isa) {
-    if (suits_winograd({{x, nullptr, c_in}}, s, c_out)) winograd_kernel_gradient(x, c_in, g, c_out, s, kernel, parallel, isa);
-    else kernel_gradient(x, c_in, g, c_out, s, kernel, parallel, isa);
+inline void convolve_gradient(const Features& x, const Features& g, float* kernel, const Machine& machine) {
+    if (suits_winograd({{x, nullptr}}, g.channels)) winograd_kernel_gradient(x, g, kernel, machine);
+    else kernel_gradient(x, g, kernel, machine);
 }
 
 }  // namespace kidseg::layers

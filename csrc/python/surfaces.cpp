@@ -1,4 +1,6 @@
 // Distances between the surfaces of masks and points on them, for Python.
+#include <pybind11/native_enum.h>
+
 #include "python/arrays.hpp"
 #include "python/bindings.hpp"
 #include "surfaces/points.hpp"
@@ -10,6 +12,7 @@ using namespace py::literals;
 namespace {
 
 using kidseg::Box;
+using kidseg::Definition;
 using kidseg::Index;
 using kidseg::Spacing;
 using kidseg::array_of;
@@ -26,7 +29,7 @@ kidseg::BitGrid bits_of(const py::array& mask, const Box& box) {
     });
 }
 
-py::tuple surface_distances(const py::array& a, const py::array& b, const Spacing& spacing, int definition, int threads) {
+py::tuple surface_distances(const py::array& a, const py::array& b, const Spacing& spacing, Definition definition, int threads) {
     const auto box_a = box_of(a), box_b = box_of(b);
     kidseg::SurfacePair pair;
     if (box_a || box_b) {
@@ -38,7 +41,7 @@ py::tuple surface_distances(const py::array& a, const py::array& b, const Spacin
             }
         kidseg::BitGrid bits_a = bits_of(a, box), bits_b = bits_of(b, box);
         py::gil_scoped_release release;
-        pair = kidseg::surface_distances(std::move(bits_a), std::move(bits_b), spacing, static_cast<kidseg::Definition>(definition), threads);
+        pair = kidseg::surface_distances(std::move(bits_a), std::move(bits_b), spacing, definition, threads);
     }
     const auto side = [](kidseg::SurfaceToSurface& s) {
         return py::make_tuple(array_of(std::move(s.distance_mm)), array_of(std::move(s.weight)));
@@ -64,6 +67,11 @@ py::array_t<double> surface_points(const py::array& mask, Index n, std::uint64_t
 }  // namespace
 
 void bind_surfaces(py::module_& m) {
+    py::native_enum<Definition>(m, "Definition", "enum.Enum", "What is taken for the surface of a mask.")
+        .value("border", Definition::border)
+        .value("surfel", Definition::surfel)
+        .value("triangle", Definition::triangle)
+        .finalize();
     m.def("surface_distances", &surface_distances, "a"_a, "b"_a, "spacing_mm"_a, "definition"_a, "threads"_a);
     m.def("surface_points", &surface_points, "mask"_a, "n"_a, "seed"_a, "spacing_mm"_a);
 }

@@ -1,20 +1,23 @@
 // Custom calls of XLA on CPU: unwraps the buffers, checks that they fit together, calls the loops on XLA's threads.
 #pragma once
 
+#include <atomic>
+#include <stdexcept>
+#include <string>
+
+#include "layers/linear.hpp"
 #include "layers/loss.hpp"
 #include "layers/norm.hpp"
-#include "layers/pointwise.hpp"
+#include "layers/pooling.hpp"
 #include "layers/winograd.hpp"
 #include "xla/c_interface.hpp"
 #include "xla/parallel.hpp"
 
 namespace kidseg::calls {
 
-using layers::Index;
+inline std::atomic<Isa> instruction_set{Isa::best};
 
-inline std::atomic<int> instruction_set{static_cast<int>(Isa::best)};
-
-[[nodiscard]] inline Isa isa() { return static_cast<Isa>(instruction_set.load()); }
+inline layers::Machine machine_of(const xla::Call* call) { return {xla::on_threads_of(call), instruction_set.load()}; }
 
 inline const xla::Buffer& buffer(const xla::Buffers& buffers, std::int64_t i, std::int64_t rank) {
     if (i < 0 || i >= buffers.size || buffers.at[i]->rank != rank || buffers.at[i]->dtype != xla::float32)
@@ -22,27 +25,50 @@ inline const xla::Buffer& buffer(const xla::Buffers& buffers, std::int64_t i, st
     return *buffers.at[i];
 }
 
-inline const float* read(const xla::Buffer& b) { return static_cast<const float*>(b.data); }
-inline float* write(const xla::Buffer& b) { return static_cast<float*>(b.data); }
+template <class T>
+FeatureMap<T> features(const xla::Buffers& buffers, std::int64_t i) {
+    const xla::Buffer& b = buffer(buffers, i, 5);
+    return {static_cast<T*>(b.data), {b.dims[0], b.dims[1], b.dims[2], b.dims[3]}, b.dims[4]};
+}
 
-inline layers::Shape voxels(const xla::Buffer& b) { return {b.dims[0], b.dims[1], b.dims[2], b.dims[3]}; }
+inline Features input(const xla::Call* call, std::int64_t i) { return features<const float>(call->inputs, i); }
+inline NewFeatures output(const xla::Call* call, std::int64_t i) { return features<float>(call->outputs, i); }
 
 inline void require(bool holds) {
     if (!holds) throw std::invalid_argument("_layers: shapes of the buffers do not fit together");
 }
 
-inline void require_like(const xla::Buffer& a, const xla::Buffer& b) { require(std::equal(a.dims, a.dims + 4, b.dims)); }
+// The floats of a buffer of these dimensions.
+template <class T>
+T* floats(const xla::Buffers& buffers, std::int64_t i, std::initializer_list<Index> dims) {
+    const xla::Buffer& b = buffer(buffers, i, static_cast<std::int64_t>(dims.size()));
+    require(std::equal(dims.begin(), dims.end(), b.dims));
+    return static_cast<T*>(b.data);
+}
 
-// The first buffers of a call: x_1, kernel_1, x_2, kernel_2, ...
+inline const float* input(const xla::Call* call, std::int64_t i, std::initializer_list<Index> dims) {
+    return floats<const float>(call->inputs, i, dims);
+}
+inline float* output(const xla::Call* call, std::int64_t i, std::initializer_list<Index> dims) {
+    return floats<float>(call->outputs, i, dims);
+}
+
+// Whether two feature maps are of one shape, but for their channels.
+template <class A, class B>
+bool alike(const FeatureMap<A>& a, const FeatureMap<B>& b) {
+    return a.shape == b.shape;
+}
+
+// The first n buffers of a call: x_1, kernel_1, x_2, kernel_2, ...
 template <bool adjoint>
-std::vector<layers::Input> convolved(const xla::Call* call, std::int64_t n, const xla::Buffer& y) {
-    std::vector<layers::Input> inputs;
+layers::Inputs convolved(const xla::Call* call, std::int64_t n, const NewFeatures& y) {
+    require(n > 0);
+    layers::Inputs inputs;
     for (std::int64_t i = 0; i < n; i += 2) {
-        const xla::Buffer &x = buffer(call->inputs, i, 5), &k = buffer(call->inputs, i + 1, 5);
-        require_like(x, y);
-        require(k.dims[0] == 3 && k.dims[1] == 3 && k.dims[2] == 3 && k.dims[adjoint ? 4 : 3] == x.dims[4] &&
-                k.dims[adjoint ? 3 : 4] == y.dims[4]);
-        inputs.push_back({read(x), read(k), x.dims[4]});
+        const Features x = input(call, i);
+        require(alike(x, y));
+        const Index from = adjoint ? y.channels : x.channels, to = adjoint ? x.channels : y.channels;
+        inputs.push_back({x, input(call, i + 1, {3, 3, 3, from, to})});
     }
     return inputs;
 }
@@ -50,144 +76,121 @@ std::vector<layers::Input> convolved(const xla::Call* call, std::int64_t n, cons
 // (x_1, kernel_1, x_2, kernel_2, ...) -> y, or (g, kernel) -> the gradient in x.
 template <bool adjoint>
 void forward(const xla::Call* call) {
-    const xla::Buffer& y = buffer(call->outputs, 0, 5);
-    const auto inputs = convolved<adjoint>(call, call->inputs.size, y);
-    layers::convolve(inputs, voxels(y), write(y), y.dims[4], on_threads_of(call), adjoint, isa());
+    const NewFeatures y = output(call, 0);
+    layers::convolve(convolved<adjoint>(call, call->inputs.size, y), y, machine_of(call), adjoint);
 }
-
-constexpr float slope = 0.01F;
 
 // (x_1, kernel_1, ..., scale, bias) -> (z, y, mean, inverse): leaky ReLU of the norm of y, the sum of convolutions.
 inline void block(const xla::Call* call) {
     const std::int64_t n = call->inputs.size - 2;
-    const xla::Buffer &scale = buffer(call->inputs, n, 1), &bias = buffer(call->inputs, n + 1, 1);
-    const xla::Buffer &z = buffer(call->outputs, 0, 5), &y = buffer(call->outputs, 1, 5);
-    const xla::Buffer &mean = buffer(call->outputs, 2, 2), &inverse = buffer(call->outputs, 3, 2);
-    const Index c = y.dims[4];
-    require_like(z, y);
-    for (const auto* each : {&mean, &inverse}) require(each->dims[0] == y.dims[0] && each->dims[1] == c);
-    require(z.dims[4] == c && scale.dims[0] == c && bias.dims[0] == c);
-    const auto inputs = convolved<false>(call, n, y);
-    const layers::Shape shape = voxels(y);
-    const layers::Parallel parallel = on_threads_of(call);
-    layers::Moments moments(shape, c, isa());
-    layers::convolve(inputs, shape, write(y), c, parallel, false, isa(),
-                  [&](Index s) { moments.add_slice(s, read(y) + s * shape.plane() * c); });
-    moments.finish(write(mean), write(inverse));
-    layers::normalize(shape, c, read(y), read(mean), read(inverse), read(scale), read(bias), slope, write(z), parallel, isa());
+    const NewFeatures z = output(call, 0), y = output(call, 1);
+    const Index b = y.shape.batch, c = y.channels;
+    require(alike(z, y) && z.channels == c);
+    const auto scale = input(call, n, {c}), bias = input(call, n + 1, {c});
+    const auto mean = output(call, 2, {b, c}), inverse = output(call, 3, {b, c});
+    const layers::Machine machine = machine_of(call);
+    layers::Moments moments(y.shape, c, machine.isa);
+    layers::convolve(convolved<false>(call, n, y), y, machine, false,
+                     [&](Index s) { moments.add_slice(s, y.slice(s)); });
+    moments.finish(mean, inverse);
+    layers::normalize({y.data, y.shape, c}, {mean, inverse, scale, bias}, z, machine);
 }
 
 // (y, mean, inverse, scale, bias, g) -> the gradients in y, scale and bias.
 inline void norm_gradient(const xla::Call* call) {
-    const xla::Buffer &y = buffer(call->inputs, 0, 5), &mean = buffer(call->inputs, 1, 2), &inverse = buffer(call->inputs, 2, 2);
-    const xla::Buffer &scale = buffer(call->inputs, 3, 1), &bias = buffer(call->inputs, 4, 1), &g = buffer(call->inputs, 5, 5);
-    const xla::Buffer &dy = buffer(call->outputs, 0, 5), &dscale = buffer(call->outputs, 1, 1), &dbias = buffer(call->outputs, 2, 1);
-    const Index c = y.dims[4];
-    for (const auto* each : {&g, &dy}) {
-        require_like(*each, y);
-        require(each->dims[4] == c);
-    }
-    for (const auto* each : {&mean, &inverse}) require(each->dims[0] == y.dims[0] && each->dims[1] == c);
-    for (const auto* each : {&scale, &bias, &dscale, &dbias}) require(each->dims[0] == c);
-    layers::normalize_gradient(voxels(y), c, read(y), read(g), read(mean), read(inverse), read(scale), read(bias), slope, write(dy),
-                             write(dscale), write(dbias), on_threads_of(call), isa());
+    const Features y = input(call, 0), g = input(call, 5);
+    const NewFeatures dy = output(call, 0);
+    const Index b = y.shape.batch, c = y.channels;
+    require(alike(g, y) && alike(dy, y) && g.channels == c && dy.channels == c);
+    const layers::Norm norm{input(call, 1, {b, c}), input(call, 2, {b, c}), input(call, 3, {c}), input(call, 4, {c})};
+    layers::normalize_gradient(y, g, norm, dy, output(call, 1, {c}), output(call, 2, {c}), machine_of(call));
 }
 
-// Side of the blocks that make y of x.
-inline Index block_side(const xla::Buffer& x, const xla::Buffer& y) {
-    require(y.dims[1] > 0 && x.dims[0] == y.dims[0] && x.dims[4] == y.dims[4]);
-    const Index n = x.dims[1] / y.dims[1];
-    for (int axis = 1; axis < 4; ++axis) require(x.dims[axis] == n * y.dims[axis]);
+// (x, g) -> the gradient in the kernel.
+inline void kernel_gradient(const xla::Call* call) {
+    const Features x = input(call, 0), g = input(call, 1);
+    require(alike(x, g));
+    layers::convolve_gradient(x, g, output(call, 0, {3, 3, 3, x.channels, g.channels}), machine_of(call));
+}
+
+// Side of the blocks of x that are one voxel of y.
+template <class X, class Y>
+Index block_side(const FeatureMap<X>& x, const FeatureMap<Y>& y) {
+    const Shape &fine = x.shape, &coarse = y.shape;
+    require(coarse.depth > 0 && x.channels == y.channels);
+    const Index n = fine.depth / coarse.depth;
+    require(fine == Shape{coarse.batch, n * coarse.depth, n * coarse.height, n * coarse.width});
     return n;
 }
 
 // x -> the largest value of each block.
 inline void max_pool(const xla::Call* call) {
-    const xla::Buffer &x = buffer(call->inputs, 0, 5), &y = buffer(call->outputs, 0, 5);
-    layers::max_pool(voxels(y), y.dims[4], block_side(x, y), read(x), write(y), on_threads_of(call), isa());
+    const Features x = input(call, 0);
+    const NewFeatures y = output(call, 0);
+    layers::max_pool(x, block_side(x, y), y, machine_of(call));
 }
 
 // (x, y, g) -> the gradient in x.
 inline void max_pool_gradient(const xla::Call* call) {
-    const xla::Buffer &x = buffer(call->inputs, 0, 5), &y = buffer(call->inputs, 1, 5), &g = buffer(call->inputs, 2, 5);
-    const xla::Buffer& dx = buffer(call->outputs, 0, 5);
+    const Features x = input(call, 0), y = input(call, 1), g = input(call, 2);
+    const NewFeatures dx = output(call, 0);
     const Index n = block_side(x, y);
     require(block_side(x, g) == n && block_side(dx, y) == n);
-    layers::max_pool_gradient(voxels(y), y.dims[4], n, read(x), read(y), read(g), write(dx), on_threads_of(call), isa());
-}
-
-// (x, g) -> the gradient in the kernel.
-inline void kernel_gradient(const xla::Call* call) {
-    const xla::Buffer &x = buffer(call->inputs, 0, 5), &g = buffer(call->inputs, 1, 5), &k = buffer(call->outputs, 0, 5);
-    require_like(x, g);
-    require(k.dims[0] == 3 && k.dims[1] == 3 && k.dims[2] == 3 && k.dims[3] == x.dims[4] && k.dims[4] == g.dims[4]);
-    layers::convolve_gradient(read(x), x.dims[4], read(g), g.dims[4], voxels(x), write(k), on_threads_of(call), isa());
+    layers::max_pool_gradient(x, n, y, g, dx, machine_of(call));
 }
 
 // x -> every voxel as a block.
 inline void upsample(const xla::Call* call) {
-    const xla::Buffer &x = buffer(call->inputs, 0, 5), &y = buffer(call->outputs, 0, 5);
-    layers::upsample(voxels(x), x.dims[4], block_side(y, x), read(x), write(y), on_threads_of(call), isa());
+    const Features x = input(call, 0);
+    const NewFeatures y = output(call, 0);
+    layers::upsample(x, block_side(y, x), y, machine_of(call));
 }
 
 // g -> the sum over each block.
 inline void upsample_gradient(const xla::Call* call) {
-    const xla::Buffer &g = buffer(call->inputs, 0, 5), &dx = buffer(call->outputs, 0, 5);
-    layers::upsample_gradient(voxels(dx), dx.dims[4], block_side(g, dx), read(g), write(dx), on_threads_of(call), isa());
+    const Features g = input(call, 0);
+    const NewFeatures dx = output(call, 0);
+    layers::upsample_gradient(g, block_side(g, dx), dx, machine_of(call));
 }
-
-inline Index count(const xla::Buffer& b) { return voxels(b).slices() * voxels(b).plane(); }
 
 // (x, w) or (x, w, bias) -> x w + bias for each voxel.
 inline void linear(const xla::Call* call) {
-    const xla::Buffer &x = buffer(call->inputs, 0, 5), &w = buffer(call->inputs, 1, 2), &y = buffer(call->outputs, 0, 5);
-    const float* bias = nullptr;
-    if (call->inputs.size > 2) {
-        const xla::Buffer& b = buffer(call->inputs, 2, 1);
-        require(b.dims[0] == y.dims[4]);
-        bias = read(b);
-    }
-    require_like(x, y);
-    require(w.dims[0] == x.dims[4] && w.dims[1] == y.dims[4]);
-    layers::linear(read(x), count(x), x.dims[4], read(w), bias, y.dims[4], write(y), on_threads_of(call), isa());
+    const Features x = input(call, 0);
+    const NewFeatures y = output(call, 0);
+    require(alike(x, y));
+    const float* bias = call->inputs.size > 2 ? input(call, 2, {y.channels}) : nullptr;
+    layers::linear(x, input(call, 1, {x.channels, y.channels}), bias, y, machine_of(call));
 }
 
 // (x, g) -> the gradients in w and the bias.
 inline void linear_gradient(const xla::Call* call) {
-    const xla::Buffer &x = buffer(call->inputs, 0, 5), &g = buffer(call->inputs, 1, 5);
-    const xla::Buffer &dw = buffer(call->outputs, 0, 2), &db = buffer(call->outputs, 1, 1);
-    require_like(x, g);
-    require(dw.dims[0] == x.dims[4] && dw.dims[1] == g.dims[4] && db.dims[0] == g.dims[4]);
-    layers::linear_gradient(read(x), count(x), x.dims[4], read(g), g.dims[4], write(dw), write(db), on_threads_of(call), isa());
+    const Features x = input(call, 0), g = input(call, 1);
+    require(alike(x, g));
+    layers::linear_gradient(x, g, output(call, 0, {x.channels, g.channels}), output(call, 1, {g.channels}), machine_of(call));
 }
 
-inline const std::int32_t* read_labels(const xla::Buffers& buffers, std::int64_t i, const xla::Buffer& logits) {
-    require(i < buffers.size && buffers.at[i]->rank == 4 && buffers.at[i]->dtype == xla::int32);
-    require_like(*buffers.at[i], logits);
-    return static_cast<const std::int32_t*>(buffers.at[i]->data);
+inline const std::int32_t* labels_of(const xla::Call* call, const Features& logits) {
+    require(call->inputs.size > 1);
+    const xla::Buffer& b = *call->inputs.at[1];
+    require(b.rank == 4 && b.dtype == xla::int32 && logits.shape == Shape{b.dims[0], b.dims[1], b.dims[2], b.dims[3]});
+    return static_cast<const std::int32_t*>(b.data);
 }
 
 // (logits, labels) -> the sums over voxels of each class.
 template <bool squared>
 void region_sums(const xla::Call* call) {
-    const xla::Buffer &logits = buffer(call->inputs, 0, 5), &sums = buffer(call->outputs, 0, 2);
-    const layers::Shape s = voxels(logits);
-    const layers::LossSettings settings{logits.dims[4], squared};
-    require(sums.dims[0] == settings.classes && sums.dims[1] == 4);
-    layers::region_sums(read(logits), read_labels(call->inputs, 1, logits), s.slices(), s.plane(), settings, write(sums),
-                      on_threads_of(call), isa());
+    const Features logits = input(call, 0);
+    layers::region_sums(logits, labels_of(call, logits), squared, output(call, 0, {logits.channels, 4}), machine_of(call));
 }
 
 // (logits, labels, g) -> the gradient in the logits.
 template <bool squared>
 void region_gradient(const xla::Call* call) {
-    const xla::Buffer &logits = buffer(call->inputs, 0, 5), &g = buffer(call->inputs, 2, 2), &out = buffer(call->outputs, 0, 5);
-    const layers::Shape s = voxels(logits);
-    const layers::LossSettings settings{logits.dims[4], squared};
-    require_like(out, logits);
-    require(g.dims[0] == settings.classes && g.dims[1] == 4 && out.dims[4] == settings.classes);
-    layers::region_gradient(read(logits), read_labels(call->inputs, 1, logits), s.slices(), s.plane(), settings, read(g), write(out),
-                          on_threads_of(call), isa());
+    const Features logits = input(call, 0);
+    const NewFeatures out = output(call, 0);
+    require(alike(out, logits) && out.channels == logits.channels);
+    const float* g = input(call, 2, {logits.channels, 4});
+    layers::region_gradient(logits, labels_of(call, logits), squared, g, out, machine_of(call));
 }
 
 template <void (*run)(const xla::Call*)>

@@ -1,4 +1,4 @@
-"""Network layers as CPU custom calls of XLA, compiled into `_layers`: float32, differentiable once, no vmap."""
+"""Layers as CPU custom calls of XLA, compiled into `_layers`: float32, differentiable once, no vmap."""
 
 from functools import partial
 from typing import Any
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from kidseg_jax import _layers
 
 Arrays = tuple[jax.Array, ...]
-INSTRUCTION_SETS = ("baseline", "avx2", "avx512", "best")
+INSTRUCTION_SETS = tuple(_layers.InstructionSet.__members__)  # worst first; best takes what the machine has
 
 
 for _name, _target in _layers.targets().items():
@@ -25,7 +25,7 @@ def set_threads(threads: int) -> None:
 
 def set_instruction_set(name: str) -> None:
     """Best instruction set to use, of `INSTRUCTION_SETS`, if the machine has it; for tests and benchmarks."""
-    _layers.set_instruction_set(INSTRUCTION_SETS.index(name))
+    _layers.set_instruction_set(_layers.InstructionSet[name])
 
 
 def _call(name: str, shape: Any, *inputs: jax.Array) -> Any:

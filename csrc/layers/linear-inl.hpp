@@ -1,8 +1,8 @@
-// The inner loops of pointwise.hpp, included by each_instruction_set.hpp after convolution-inl.hpp.
+// The inner loops of linear.hpp, included by each_instruction_set.hpp after convolution-inl.hpp.
 
 // Neighbouring voxels times the weights (channel, lane), L output channels each, of which `stored` are written.
 template <int L, int... I>
-KIDSEG_INLINE void linear_voxels(const float* x, const Linear& k, const float* w, const float* bias, float* y,
+KIDSEG_INLINE void linear_voxels(const float* x, const LinearSizes& k, const float* w, const float* bias, float* y,
                                                          int stored, Each<I...>) {
     Lanes<L> start, acc[sizeof...(I)], weight;
     load<L>(start, bias);
@@ -16,7 +16,7 @@ KIDSEG_INLINE void linear_voxels(const float* x, const Linear& k, const float* w
 
 // n voxels. Where one block holds all channels, spare lanes run into voxels that are written later, up to the last few.
 template <int L>
-void linear(const float* x, Index n, const Linear& k, const float* w, const float* bias, float* y, int valid) {
+void linear(const float* x, Index n, const LinearSizes& k, const float* w, const float* bias, float* y, int valid) {
     const Index whole = k.c_out == valid ? n - (L - valid + valid - 1) / valid : 0;
     Index i = 0;
     for (; i + 8 <= n; i += 8)
@@ -27,7 +27,7 @@ void linear(const float* x, Index n, const Linear& k, const float* w, const floa
 
 // sums (channel, c_out) += x g over n voxels, for CI channels from c0 on; g may be read L lanes wide.
 template <int L, int CI, int... C>
-KIDSEG_INLINE void linear_gradient_block(const float* x, const float* g, Index n, const Linear& k, Index c0,
+KIDSEG_INLINE void linear_gradient_block(const float* x, const float* g, Index n, const LinearSizes& k, Index c0,
                                                                  float* sums, Each<C...>) {
     Lanes<L> acc[CI] = {}, here;
     for (Index i = 0; i < n; ++i) {
@@ -38,28 +38,17 @@ KIDSEG_INLINE void linear_gradient_block(const float* x, const float* g, Index n
 }
 
 template <int L, int CI = 8>
-void linear_gradient(const float* x, const float* g, Index n, const Linear& k, Index c0, float* sums) {
+void linear_gradient(const float* x, const float* g, Index n, const LinearSizes& k, Index c0, float* sums) {
     for (; c0 + CI <= k.c_in; c0 += CI) linear_gradient_block<L, CI>(x, g, n, k, c0, sums, std::make_integer_sequence<int, CI>{});
     if constexpr (CI > 1) {
         if (c0 < k.c_in) linear_gradient<L, CI / 2>(x, g, n, k, c0, sums);
     }
 }
 
-// Each voxel of a row n times.
-inline void repeat_row(const float* __restrict x, Index width, Index channels, Index n, float* __restrict y) {
-    for (Index i = 0; i < width; ++i, x += channels)
-        for (Index k = 0; k < n; ++k, y += channels)
-            for (Index c = 0; c < channels; ++c) y[c] = x[c];
-}
-
-// dx += sums of n neighbours of a row.
-inline void add_repeats(const float* __restrict g, Index width, Index channels, Index n, float* __restrict dx) {
-    for (Index i = 0; i < width; ++i, dx += channels)
-        for (Index k = 0; k < n; ++k, g += channels)
-            for (Index c = 0; c < channels; ++c) dx[c] += g[c];
-}
+template <int L>
+constexpr LinearLoops linear_loops{linear<L>, linear_gradient<L>};
 
 template <>
-[[nodiscard]] inline LinearInner loops<LinearInner>() {
-    return {lanes, narrow, linear<lanes>, linear<narrow>, linear_gradient<lanes>, linear_gradient<narrow>, repeat_row, add_repeats};
+[[nodiscard]] inline LoopsOfBlocks<LinearLoops> loops() {
+    return {lanes, narrow, linear_loops<lanes>, linear_loops<narrow>};
 }
