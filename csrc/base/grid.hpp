@@ -64,7 +64,7 @@ struct Axes {
     }
 };
 
-// Axes from the widest stride to the narrowest, none negative; axes of length 1 and repeated ones (stride 0) come first.
+// Axes from the widest stride to the narrowest, none negative; axes of length 1 and stride 0 come first.
 [[nodiscard]] inline Axes memory_order(const Index3& shape, const Index3& stride) {
     Axes axes;
     const auto width = [&](std::size_t a) {

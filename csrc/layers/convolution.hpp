@@ -1,6 +1,6 @@
 // Direct 3x3x3 convolution with zero padding and stride 1 of (b, z, y, x, c) floats, its input and its kernel gradient.
 // Outputs of a row and a block of output channels stay in registers while all taps pass by; an input row is copied once
-// into channel planes with a zero at both ends. No result depends on the number of threads. Cost: 54 c_in c_out a voxel.
+// into channel planes with a zero at both ends. No result depends on the number of threads. 54 c_in c_out flop a voxel.
 #pragma once
 
 #include <array>
@@ -110,7 +110,8 @@ struct Convolution {
 
     void slices(Index first, Index last, const SliceDone& done) const {
         const Shape& s = y.shape;
-        const Index stride = (s.width + 2 + 1 + 15) / 16 * 16, channels = channels_of(inputs), rows = s.height * channels;
+        const Index stride = (s.width + 2 + 1 + 15) / 16 * 16;
+        const Index channels = channels_of(inputs), rows = s.height * channels;
         std::vector<float> scratch(static_cast<std::size_t>(3 * rows * stride));
         const Grid<float> planes{scratch.data(), {3, rows, stride}, {rows * stride, stride, 1}};
         const auto plane = [&](Index z, Index r, Index channel) { return planes.row(z % 3, r * channels + channel); };
@@ -185,7 +186,8 @@ inline void kernel_gradient(const Features& x, const Features& g, float* kernel,
     const Index c_in = x.channels, c_out = g.channels, size = 27 * c_in * c_out;
     if (c_out % 8 != 0) {  // vectors of g read whole lanes
         const Index voxels = g.shape.voxels(), wide = (c_out + 7) / 8 * 8;
-        std::vector<float> padded(static_cast<std::size_t>(voxels * wide)), sums(static_cast<std::size_t>(27 * c_in * wide));
+        std::vector<float> padded(static_cast<std::size_t>(voxels * wide));
+        std::vector<float> sums(static_cast<std::size_t>(27 * c_in * wide));
         for (Index i = 0; i < voxels; ++i) std::copy_n(g.voxel(i), c_out, padded.data() + i * wide);
         kernel_gradient(x, {padded.data(), g.shape, wide}, sums.data(), machine);
         for (Index i = 0; i < 27 * c_in; ++i) std::copy_n(sums.data() + i * wide, c_out, kernel + i * c_out);

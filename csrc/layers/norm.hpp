@@ -1,5 +1,5 @@
-// Instance norm over z, y, x with a gain and a bias for each channel, then a leaky ReLU, and its gradient. Sums are taken
-// slice by slice in a fixed order: no result depends on the number of threads.
+// Instance norm over z, y, x with a gain and a bias for each channel, then a leaky ReLU, and its gradient. Sums are
+// taken slice by slice in a fixed order: no result depends on the number of threads.
 #pragma once
 
 #include <cmath>

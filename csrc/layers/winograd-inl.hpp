@@ -1,5 +1,5 @@
-// The inner loops of winograd.hpp, included by each_instruction_set.hpp after convolution-inl.hpp, whose vectors it uses.
-// Channels are whole vectors everywhere.
+// The inner loops of winograd.hpp, included by each_instruction_set.hpp after convolution-inl.hpp, whose vectors it
+// uses. Channels are whole vectors everywhere.
 
 template <int L>
 KIDSEG_INLINE void column_of_tile(const float* const* rows, Index at, Lanes<L>* out) {

@@ -1,5 +1,5 @@
-// 3x3x3 convolution with 2.25 times fewer multiplications: a 3x3 kernel makes 2x2 pixels of 4x4 from products at 16 points,
-// summed over channels and the three slices before the result is taken back. Exact up to rounding.
+// 3x3x3 convolution with 2.25 times fewer multiplications: a 3x3 kernel makes 2x2 pixels of 4x4 from products at 16
+// points, summed over channels and the three slices before the result is taken back. Exact up to rounding.
 // Winograd's F(2x2, 3x3): Lavin, Gray 2016, "Fast Algorithms for Convolutional Neural Networks", CVPR.
 #pragma once
 
@@ -127,8 +127,8 @@ inline void pack_points(const Inputs& inputs, Index channels, Index c_out, const
 
 }  // namespace detail
 
-// Whether channels fill whole vectors, are enough to outweigh the change to points and back, and few pixels of the tiles
-// lie outside.
+// Whether channels fill whole vectors, are enough to outweigh the change to points and back, and few pixels of the
+// tiles lie outside.
 [[nodiscard]] inline bool suits_winograd(const Inputs& inputs, Index c_out) {
     const Shape& s = inputs[0].x.shape;
     const bool whole = std::all_of(inputs.begin(), inputs.end(), [](const Input& i) { return i.x.channels % 8 == 0; });

@@ -78,7 +78,8 @@ void for_each_bit(const BitGrid& bits, Visit&& visit) {
 inline void keep_border(BitGrid& mask) {
     const Index3 n = mask.shape();
     const Index words = mask.words_per_row();
-    std::vector<Word> before(static_cast<std::size_t>(n[1] * words));  // rows as they were: of this plane, from y on of the last
+    // Rows as they were: of this plane, from y on of the last.
+    std::vector<Word> before(static_cast<std::size_t>(n[1] * words));
     for (Index z = 1; z + 1 < n[0]; ++z)
         for (Index y = 1; y + 1 < n[1]; ++y) {
             Word* here = mask.row(z, y);
@@ -105,7 +106,7 @@ inline void keep_border(BitGrid& mask) {
     return any & ~all;
 }
 
-// Puts its mixed cells in the place of a mask; visit(z, y, x) sees each in scan order while its corners are still there.
+// Puts its mixed cells in the place of a mask; visit(z, y, x) sees each in scan order, its corners still there.
 template <class Visit>
 void replace_by_mixed_cells(BitGrid& mask, Visit&& visit) {
     for (Index z = 0; z + 1 < mask.shape()[0]; ++z)

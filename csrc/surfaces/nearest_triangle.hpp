@@ -95,7 +95,7 @@ public:
         replace_by_mixed_cells(cells_, [](Index, Index, Index) {});
     }
 
-    // Distance in mm of a point to the nearest triangle; infinity where there is none. Threads may ask at the same time.
+    // Distance in mm of a point to the nearest triangle; infinity where there is none. Threads may ask at once.
     [[nodiscard]] double operator()(const CellPoint& p) {
         const Index3 n = cells_.shape();
         const Index words = cells_.words_per_row();

@@ -1,5 +1,6 @@
-// What a CPU custom call needs of XLA's C interface for foreign functions, version 0.3, as published in xla/ffi/api/c_api.h:
-// structures are only ever added to at their end. Declared here so that a build needs no copy of XLA or jaxlib.
+// What a CPU custom call needs of XLA's C interface for foreign functions, version 0.3, as in xla/ffi/api/c_api.h:
+// structures are only ever added to at their end. Declared here so that a build needs no copy of XLA or jaxlib;
+// tests/xla_interface.cpp holds it against the published header.
 #pragma once
 
 #include <cstddef>
@@ -132,25 +133,24 @@ struct Call {
     return call->api->error_create(&args);
 }
 
+// Whether there is none; an error is thrown away.
+[[nodiscard]] inline bool succeeded(const Call* call, Error* error) {
+    if (error == nullptr) return true;
+    ErrorDestroy args{sizeof(ErrorDestroy), nullptr, error};
+    call->api->error_destroy(&args);
+    return false;
+}
+
 // Threads of XLA's own pool; 1 where it has none.
 [[nodiscard]] inline std::int64_t pool_threads(const Call* call) {
     std::int64_t threads = 1;
     PoolSize args{sizeof(PoolSize), nullptr, call->context, &threads};
-    if (Error* none = call->api->pool_size(&args)) {
-        ErrorDestroy destroy{sizeof(ErrorDestroy), nullptr, none};
-        call->api->error_destroy(&destroy);
-        return 1;
-    }
-    return threads;
+    return succeeded(call, call->api->pool_size(&args)) ? threads : 1;
 }
 
 [[nodiscard]] inline bool pool_schedule(const Call* call, void (*task)(void*), void* data) {
     PoolSchedule args{sizeof(PoolSchedule), nullptr, call->context, task, data};
-    Error* refused = call->api->pool_schedule(&args);
-    if (refused == nullptr) return true;
-    ErrorDestroy destroy{sizeof(ErrorDestroy), nullptr, refused};
-    call->api->error_destroy(&destroy);
-    return false;
+    return succeeded(call, call->api->pool_schedule(&args));
 }
 
 }  // namespace kidseg::xla
