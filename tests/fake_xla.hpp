@@ -1,5 +1,5 @@
-// A stand-in for XLA: buffers exactly as long as their shapes say, outputs that begin as NaN, and a pool of threads whose
-// helpers are refused, start at once or start after the call has returned and its inputs are gone. Checks calls with it.
+// A stand-in for XLA: buffers exactly as long as their shapes say, outputs that begin as NaN, and a pool of threads
+// whose helpers are refused, start at once or start after the call has returned and its inputs are gone.
 #pragma once
 
 #include <algorithm>
@@ -97,7 +97,8 @@ auto in_call(Arrays inputs, Arrays& outputs, Helpers helpers, Run&& run) {
 }
 
 // The outputs of a custom call; its error is thrown.
-inline Arrays outputs_of(const std::string& name, const Arrays& inputs, const std::vector<Dims>& shapes, Helpers helpers) {
+inline Arrays outputs_of(const std::string& name, const Arrays& inputs, const std::vector<Dims>& shapes,
+                         Helpers helpers) {
     Arrays outputs;
     for (const Dims& dims : shapes)
         outputs.push_back({dims, std::vector<float>(static_cast<std::size_t>(product(dims)), std::nanf("")), {}});
@@ -122,8 +123,8 @@ inline void compare(const std::string& where, const Array& ours, const Expected&
     for (const double v : expected.values) largest = std::max(largest, std::abs(v));
     for (std::size_t i = 0; i < expected.values.size(); ++i)
         if (!(std::abs(double{ours.values[i]} - expected.values[i]) <= 1e-5 * largest))
-            throw std::runtime_error(where + ": need " + std::to_string(expected.values[i]) + " at " + std::to_string(i) + ", got " +
-                                     std::to_string(ours.values[i]));
+            throw std::runtime_error(where + ": need " + std::to_string(expected.values[i]) + " at " +
+                                     std::to_string(i) + ", got " + std::to_string(ours.values[i]));
 }
 
 inline int checked = 0;
@@ -143,11 +144,13 @@ inline void check(const std::string& name, const Arrays& inputs, const std::vect
         kidseg::calls::instruction_set = isa;
         const std::string here = where + ", instruction set " + std::to_string(static_cast<int>(isa));
         const Arrays ours = outputs_of(name, inputs, shapes, Helpers::refused);
-        for (std::size_t i = 0; i < ours.size(); ++i) compare(here + ", output " + std::to_string(i), ours[i], expected[i]);
+        for (std::size_t i = 0; i < ours.size(); ++i)
+            compare(here + ", output " + std::to_string(i), ours[i], expected[i]);
         for (const auto helpers : {Helpers::at_once, Helpers::late}) {
             const Arrays again = outputs_of(name, inputs, shapes, helpers);
             for (std::size_t i = 0; i < ours.size(); ++i)
-                if (again[i].values != ours[i].values) throw std::runtime_error(here + ": other bits with other helpers");
+                if (again[i].values != ours[i].values)
+                    throw std::runtime_error(here + ": other bits with other helpers");
         }
         ++checked;
     }
@@ -171,7 +174,8 @@ inline void check_errors_of_tasks() {
         Arrays none;
         const bool thrown = in_call({}, none, helpers, [](const xla::Call& call) {
             try {
-                xla::on_threads_of(&call)(9, [](Index i) {
+                const auto run = xla::on_threads_of(&call);
+                run(9, [](Index i) {
                     if (i % 4 == 3) throw std::out_of_range("task");
                 });
             } catch (const std::out_of_range&) {

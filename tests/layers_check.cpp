@@ -1,5 +1,5 @@
-// Checks the custom calls of csrc/xla/calls.hpp on odd shapes, with every instruction set of this machine, against plain
-// loops in double. tests/sanitize_kernels.py builds it with sanitizers; fake_xla.hpp says what they can find.
+// Checks the custom calls of csrc/xla/calls.hpp on odd shapes, with every instruction set of this machine, against
+// plain loops in double. tests/sanitize_kernels.py builds it with sanitizers; fake_xla.hpp says what they can find.
 #include <cstdio>
 #include <limits>
 #include <random>
@@ -151,7 +151,8 @@ void check_blocks(const Dims& s, Index c, Index n) {
 }
 
 void check_linear(const Dims& s, Index c_in, Index c_out) {
-    const Array x = normal(with(s, c_in)), w = normal({c_in, c_out}), bias = normal({c_out}), g = normal(with(s, c_out));
+    const Array x = normal(with(s, c_in)), w = normal({c_in, c_out}), bias = normal({c_out});
+    const Array g = normal(with(s, c_out));
     Expected y = zeros(g.dims), dw = zeros(w.dims), db = zeros(bias.dims);
     for (Index i = 0; i < product(s); ++i)
         for (Index k = 0; k < c_out; ++k) {

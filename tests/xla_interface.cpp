@@ -5,9 +5,9 @@
 
 namespace ours = kidseg::xla;
 
-#define SAME_PLACE(ours_type, ours_field, its_type, its_field)                                   \
-    static_assert(offsetof(ours::ours_type, ours_field) == offsetof(its_type, its_field) &&      \
-                      sizeof(ours::ours_type::ours_field) == sizeof(its_type::its_field),        \
+#define SAME_PLACE(ours_type, ours_field, its_type, its_field)                              \
+    static_assert(offsetof(ours::ours_type, ours_field) == offsetof(its_type, its_field) && \
+                      sizeof(ours::ours_type::ours_field) == sizeof(its_type::its_field),   \
                   #ours_type "::" #ours_field " lies elsewhere than " #its_type "::" #its_field)
 
 static_assert(ours::version_major == XLA_FFI_API_MAJOR, "XLA has another major version of the interface");

@@ -65,7 +65,8 @@ template <class T>
     if constexpr (detail::has_lanes<T>) {
 #if defined(__SSE2__)
         const __m128i all = detail::broadcast(value);
-        for (int k = 0; k < 4; ++k) bits |= detail::lane_bits(detail::equal16(v + 16 * k, [&](int) { return all; })) << (16 * k);
+        for (int k = 0; k < 4; ++k)
+            bits |= detail::lane_bits(detail::equal16(v + 16 * k, [&](int) { return all; })) << (16 * k);
         return ~bits;
 #endif
     }

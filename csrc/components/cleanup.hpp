@@ -47,29 +47,25 @@ void fill_holes(const Grid<const T>& given, const Grid<T>& out, bool flat, int t
     const Grid<const T> in = reordered(given, axes);
     std::vector<std::uint8_t> open(static_cast<std::size_t>(holes.size()));
     const auto edge = [](Index i, Index size) { return i == 0 || i == size - 1; };
-    holes.for_each_run(
-        1,
-        [&](Index z, Index y, const Run& run, RunId c) {
-            if ((!flat && edge(z, n[0])) || edge(y, n[1]) || run.begin == 0 || run.end == n[2]) open[c] = 1;
-        });
+    holes.for_each_run(1, [&](Index z, Index y, const Run& run, RunId c) {
+        if ((!flat && edge(z, n[0])) || edge(y, n[1]) || run.begin == 0 || run.end == n[2]) open[c] = 1;
+    });
     std::vector<std::map<T, Index>> faces(open.size());
-    holes.for_each_run(
-        1,
-        [&](Index z, Index y, const Run& run, RunId c) {
-            if (open[c]) return;
-            const auto count = [&](Index zz, Index yy, Index x) {
-                if (zz < 0 || zz >= n[0]) return;  // only where the grid is 2-D
-                if (const T label = in.at(zz, yy, x); label != T{}) ++faces[c][label];
-            };
-            count(z, y, Index{run.begin} - 1);
-            count(z, y, run.end);
-            for (Index x = run.begin; x < run.end; ++x) {
-                count(z - 1, y, x);
-                count(z + 1, y, x);
-                count(z, y - 1, x);
-                count(z, y + 1, x);
-            }
-        });
+    holes.for_each_run(1, [&](Index z, Index y, const Run& run, RunId c) {
+        if (open[c]) return;
+        const auto count = [&](Index zz, Index yy, Index x) {
+            if (zz < 0 || zz >= n[0]) return;  // only where the grid is 2-D
+            if (const T label = in.at(zz, yy, x); label != T{}) ++faces[c][label];
+        };
+        count(z, y, Index{run.begin} - 1);
+        count(z, y, run.end);
+        for (Index x = run.begin; x < run.end; ++x) {
+            count(z - 1, y, x);
+            count(z + 1, y, x);
+            count(z, y - 1, x);
+            count(z, y + 1, x);
+        }
+    });
     std::vector<T> label(open.size());
     for (std::size_t c = 0; c < open.size(); ++c) {
         Index most = 0;

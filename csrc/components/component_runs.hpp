@@ -111,7 +111,8 @@ private:
         for (std::size_t s = 1; s < n_slabs; ++s) {
             Slab& slab = slabs_[s];
             const Slab& last = slabs_[s - 1];
-            const RunId halo_run = last.row_start[static_cast<std::size_t>(slab.first_row - halo_rows(shape_) - last.first_row)];
+            const RunId halo_run =
+                last.row_start[static_cast<std::size_t>(slab.first_row - halo_rows(shape_) - last.first_row)];
             for (const auto& [own, other] : slab.before) {
                 const RunId a = find_root(number.get(), first[s] + slab.component[own]);
                 const RunId b = find_root(number.get(), first[s - 1] + last.component[halo_run + other]);

@@ -69,7 +69,8 @@ private:
     void read_slabs(const Grid<const T>& grid, int connectivity, RunsOf which) {
         share_out_rows(grid.rows());
         labels_.resize(slabs_.size());
-        for_each_task(slabs_.size(), threads_, [&](std::size_t s) { read_slab(slabs_[s], labels_[s], grid, connectivity, which); });
+        for_each_task(slabs_.size(), threads_,
+                      [&](std::size_t s) { read_slab(slabs_[s], labels_[s], grid, connectivity, which); });
     }
 
     std::vector<Blocks<T>> labels_;  // of each run of a slab; only where labels are told apart

@@ -82,7 +82,8 @@ inline void read_rows(Slab& slab, Blocks<T>& labels, const Grid<const T>& grid, 
 }
 
 template <class T>
-KIDSEG_AVX2 void read_rows_avx2(Slab& slab, Blocks<T>& labels, const Grid<const T>& grid, int connectivity, RunsOf which) {
+KIDSEG_AVX2 void read_rows_avx2(Slab& slab, Blocks<T>& labels, const Grid<const T>& grid, int connectivity,
+                                RunsOf which) {
     read_rows(slab, labels, grid, connectivity, which);
 }
 

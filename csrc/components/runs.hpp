@@ -27,11 +27,11 @@ struct RowBits {
     explicit RowBits(Index n)
         : inside(words_of(n)), starts(words_of(n)), ends(words_of(n)), first(words_of(n)), labels(std::size_t(n)) {}
 
-    std::vector<Word> inside;   // voxels that belong to a run
-    std::vector<Word> starts;   // first voxels of runs
-    std::vector<Word> ends;     // last voxels of runs
-    std::vector<RunId> first;   // id of the first run that starts in a word
-    std::vector<T> labels;      // of each run; zero where labels are not told apart
+    std::vector<Word> inside;  // voxels that belong to a run
+    std::vector<Word> starts;  // first voxels of runs
+    std::vector<Word> ends;    // last voxels of runs
+    std::vector<RunId> first;  // id of the first run that starts in a word
+    std::vector<T> labels;     // of each run; zero where labels are not told apart
     RunId first_id = 0;
     RunId n_runs = 0;
     bool any = false;

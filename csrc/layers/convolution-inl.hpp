@@ -90,8 +90,8 @@ void forward_row(const Tap* taps, Index n_taps, Index stride, Index width, float
 }
 
 template <int L, int CI, int... C>
-KIDSEG_INLINE void outer(Lanes<L>* acc, const float* x, const Lanes<L>& before, const Lanes<L>& here, const Lanes<L>& after,
-                         Each<C...>) {
+KIDSEG_INLINE void outer(Lanes<L>* acc, const float* x, const Lanes<L>& before, const Lanes<L>& here,
+                         const Lanes<L>& after, Each<C...>) {
     ((acc[C] += x[C] * after, acc[CI + C] += x[C] * here, acc[2 * CI + C] += x[C] * before, load_no_sooner()), ...);
 }
 
@@ -159,7 +159,8 @@ inline void spread_row(const float* from, Index width, Index channels, float* to
     done_x = width / 8 * 8;
     done_c = channels / 8 * 8;
     for (Index c = 0; c < done_c; c += 8)
-        for (Index x = 0; x < done_x; x += 8) transpose_8x8(from + x * channels + c, channels, to + c * stride + x + 1, stride);
+        for (Index x = 0; x < done_x; x += 8)
+            transpose_8x8(from + x * channels + c, channels, to + c * stride + x + 1, stride);
 #endif
     for (Index c = 0; c < channels; ++c, to += stride) {
         to[0] = 0.0F;

@@ -157,8 +157,8 @@ inline void forward(const Inputs& inputs, const NewFeatures& y, const Machine& m
 
 namespace detail {
 
-inline void gradient_slices(const Features& x, const Features& g, const ConvolutionInner& inner, Index first, Index last,
-                            float* sums) {
+inline void gradient_slices(const Features& x, const Features& g, const ConvolutionInner& inner, Index first,
+                            Index last, float* sums) {
     const Shape& s = x.shape;
     const auto blocks = inner.blocks(g.channels);
     const Index group = std::max<Index>(1, 96 / s.width);  // rows summed in registers before they are added up

@@ -3,7 +3,7 @@
 // Neighbouring voxels times the weights (channel, lane), L output channels each, of which `stored` are written.
 template <int L, int... I>
 KIDSEG_INLINE void linear_voxels(const float* x, const LinearSizes& k, const float* w, const float* bias, float* y,
-                                                         int stored, Each<I...>) {
+                                 int stored, Each<I...>) {
     Lanes<L> start, acc[sizeof...(I)], weight;
     load<L>(start, bias);
     ((acc[I] = start), ...);
@@ -28,7 +28,7 @@ void linear(const float* x, Index n, const LinearSizes& k, const float* w, const
 // sums (channel, c_out) += x g over n voxels, for CI channels from c0 on; g may be read L lanes wide.
 template <int L, int CI, int... C>
 KIDSEG_INLINE void linear_gradient_block(const float* x, const float* g, Index n, const LinearSizes& k, Index c0,
-                                                                 float* sums, Each<C...>) {
+                                         float* sums, Each<C...>) {
     Lanes<L> acc[CI] = {}, here;
     for (Index i = 0; i < n; ++i) {
         load<L>(here, g + i * k.c_out);
@@ -39,7 +39,8 @@ KIDSEG_INLINE void linear_gradient_block(const float* x, const float* g, Index n
 
 template <int L, int CI = 8>
 void linear_gradient(const float* x, const float* g, Index n, const LinearSizes& k, Index c0, float* sums) {
-    for (; c0 + CI <= k.c_in; c0 += CI) linear_gradient_block<L, CI>(x, g, n, k, c0, sums, std::make_integer_sequence<int, CI>{});
+    for (; c0 + CI <= k.c_in; c0 += CI)
+        linear_gradient_block<L, CI>(x, g, n, k, c0, sums, std::make_integer_sequence<int, CI>{});
     if constexpr (CI > 1) {
         if (c0 < k.c_in) linear_gradient<L, CI / 2>(x, g, n, k, c0, sums);
     }

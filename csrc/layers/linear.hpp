@@ -1,5 +1,5 @@
-// A linear map of the channels of each voxel and its gradient. Sums are taken in parts of fixed size and order: no result
-// depends on the number of threads.
+// A linear map of the channels of each voxel and its gradient. Sums are taken in parts of fixed size and order: no
+// result depends on the number of threads.
 #pragma once
 
 #include "layers/convolution.hpp"
@@ -14,7 +14,8 @@ struct LinearSizes {
 };
 
 struct LinearLoops {
-    void (*forward)(const float* x, Index n, const LinearSizes&, const float* w, const float* bias, float* y, int valid);
+    void (*forward)(const float* x, Index n, const LinearSizes&, const float* w, const float* bias, float* y,
+                    int valid);
     void (*gradient)(const float* x, const float* g, Index n, const LinearSizes&, Index first_channel, float* sums);
 };
 

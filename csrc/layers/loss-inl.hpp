@@ -1,5 +1,5 @@
-// The inner loops of loss.hpp, included by each_instruction_set.hpp. A tile holds `tile` voxels, class after class, so that
-// the compiler vectorizes over voxels.
+// The inner loops of loss.hpp, included by each_instruction_set.hpp. A tile holds `tile` voxels, class after class, so
+// that the compiler vectorizes over voxels.
 
 // e^x for x <= 0 to 2 units in the last place. Source: Cephes, expf.
 inline void exponentials(float* __restrict v) {
@@ -69,8 +69,8 @@ inline void softmax(const float* logits, Index n, Index classes, float* __restri
 }
 
 // Adds the sums of n voxels to (class, [overlap, size, count, weighted -log p]), each as `tile` lanes.
-inline void add_regions(const float* logits, const std::int32_t* labels, Index n, const LossSettings& s, float* __restrict probs,
-                        float* __restrict sums) {
+inline void add_regions(const float* logits, const std::int32_t* labels, Index n, const LossSettings& s,
+                        float* __restrict probs, float* __restrict sums) {
     float log_sum[tile];
     softmax(logits, n, s.classes, probs, log_sum);
     std::int32_t label[tile];
@@ -93,8 +93,8 @@ inline void add_regions(const float* logits, const std::int32_t* labels, Index n
 }
 
 // Gradient in n voxels of logits of sum(g * regions), g (class, [overlap, size, count, -log p]); the count has none.
-inline void region_gradient(const float* logits, const std::int32_t* labels, Index n, const LossSettings& s, const float* g,
-                            float* __restrict probs, float* __restrict slopes, float* __restrict out) {
+inline void region_gradient(const float* logits, const std::int32_t* labels, Index n, const LossSettings& s,
+                            const float* g, float* __restrict probs, float* __restrict slopes, float* __restrict out) {
     float log_sum[tile], dot[tile] = {}, nll[tile] = {};
     softmax(logits, n, s.classes, probs, log_sum);
     std::int32_t label[tile];

@@ -1,5 +1,5 @@
-// The sums over voxels that Dice and cross-entropy are made of, and their gradient in the logits, in one pass each. Sums
-// are taken slice by slice in a fixed order: no result depends on the number of threads.
+// The sums over voxels that Dice and cross-entropy are made of, and their gradient in the logits, in one pass each.
+// Sums are taken slice by slice in a fixed order: no result depends on the number of threads.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +20,8 @@ struct LossSettings {
 
 struct LossInner {
     void (*add_regions)(const float*, const std::int32_t*, Index, const LossSettings&, float*, float*);
-    void (*region_gradient)(const float*, const std::int32_t*, Index, const LossSettings&, const float*, float*, float*, float*);
+    void (*region_gradient)(const float*, const std::int32_t*, Index, const LossSettings&, const float*, float*, float*,
+                            float*);
 };
 
 #define KIDSEG_LOOPS "layers/loss-inl.hpp"
@@ -39,8 +40,9 @@ inline void region_sums(const Features& logits, const std::int32_t* labels, bool
         std::vector<float> probs(static_cast<std::size_t>(logits.channels * detail::tile));
         std::vector<float> lanes(static_cast<std::size_t>(n * detail::tile));
         for (Index i = 0; i < plane; i += detail::tile)
-            inner.add_regions(logits.slice(z) + i * logits.channels, labels + z * plane + i, std::min(detail::tile, plane - i),
-                              {logits.channels, squared}, probs.data(), lanes.data());
+            inner.add_regions(logits.slice(z) + i * logits.channels, labels + z * plane + i,
+                              std::min(detail::tile, plane - i), {logits.channels, squared}, probs.data(),
+                              lanes.data());
         for (std::size_t i = 0; i < lanes.size(); ++i)
             parts[static_cast<std::size_t>(z * n) + i / static_cast<std::size_t>(detail::tile)] += double{lanes[i]};
     });

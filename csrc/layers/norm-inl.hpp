@@ -17,8 +17,7 @@ inline void add_squares(Tiles t, const float* __restrict y, const float* __restr
 }
 
 inline void normalize(Tiles t, const float* __restrict y, const TiledNorm& norm, float* __restrict z) {
-    const float *__restrict mean = norm.mean, *__restrict gain = norm.gain, *__restrict bias = norm.bias;
-    const float slope = norm.slope;
+    const auto [mean, gain, bias, slope] = norm;
     for (Index k = 0; k < t.n; ++k, y += t.size, z += t.size)
         for (Index i = 0; i < t.size; ++i) {
             const float v = (y[i] - mean[i]) * gain[i] + bias[i];
@@ -29,8 +28,7 @@ inline void normalize(Tiles t, const float* __restrict y, const TiledNorm& norm,
 // sums += u and dots += u (y - mean), u being the gradient g behind the leaky ReLU.
 inline void add_gradients(Tiles t, const float* __restrict y, const float* __restrict g, const TiledNorm& norm,
                           float* __restrict sums, float* __restrict dots) {
-    const float *__restrict mean = norm.mean, *__restrict gain = norm.gain, *__restrict bias = norm.bias;
-    const float slope = norm.slope;
+    const auto [mean, gain, bias, slope] = norm;
     for (Index k = 0; k < t.n; ++k, y += t.size, g += t.size)
         for (Index i = 0; i < t.size; ++i) {
             const float d = y[i] - mean[i];
@@ -43,8 +41,7 @@ inline void add_gradients(Tiles t, const float* __restrict y, const float* __res
 // dy = gain (u - of_sum - (y - mean) of_dot).
 inline void input_gradient(Tiles t, const float* __restrict y, const float* __restrict g, const TiledNorm& norm,
                            const float* __restrict of_sum, const float* __restrict of_dot, float* __restrict dy) {
-    const float *__restrict mean = norm.mean, *__restrict gain = norm.gain, *__restrict bias = norm.bias;
-    const float slope = norm.slope;
+    const auto [mean, gain, bias, slope] = norm;
     for (Index k = 0; k < t.n; ++k, y += t.size, g += t.size, dy += t.size)
         for (Index i = 0; i < t.size; ++i) {
             const float d = y[i] - mean[i];

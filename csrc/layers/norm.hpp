@@ -20,7 +20,9 @@ struct Tiles {
 
 // What a norm needs of each channel, repeated over a tile.
 struct TiledNorm {
-    const float *mean, *gain, *bias;
+    const float* __restrict mean;
+    const float* __restrict gain;
+    const float* __restrict bias;
     float slope;
 };
 
@@ -118,7 +120,8 @@ class NormOfCase {
 public:
     NormOfCase(const Norm& norm, Index of_case, Index c, Tiles t) {
         std::vector<float> gains(static_cast<std::size_t>(c));
-        for (Index i = 0; i < c; ++i) gains[static_cast<std::size_t>(i)] = norm.inverse[of_case * c + i] * norm.scale[i];
+        for (Index i = 0; i < c; ++i)
+            gains[static_cast<std::size_t>(i)] = norm.inverse[of_case * c + i] * norm.scale[i];
         mean_ = tiled(norm.mean + of_case * c, c, t);
         gain_ = tiled(gains.data(), c, t);
         bias_ = tiled(norm.bias, c, t);

@@ -15,8 +15,8 @@ inline void pool_row(const PoolRow& b, const float* __restrict x, float* __restr
 }
 
 // g goes to the first voxel of each block that holds the block's largest value y; the others get zero.
-inline void pool_gradient_row(const PoolRow& b, const float* __restrict x, const float* __restrict y, const float* __restrict g,
-                              float* __restrict dx, float* __restrict left) {
+inline void pool_gradient_row(const PoolRow& b, const float* __restrict x, const float* __restrict y,
+                              const float* __restrict g, float* __restrict dx, float* __restrict left) {
     for (Index i = 0; i < b.width; ++i, y += b.channels, g += b.channels) {
         for (Index c = 0; c < b.channels; ++c) left[c] = g[c];
         for (Index z = 0; z < b.n; ++z)

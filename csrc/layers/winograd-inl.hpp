@@ -226,8 +226,8 @@ void kernel_taps(const float* u, Index point, float* to, Index tap) {
 }
 
 template <int L>
-constexpr WinogradLoops winograd_loops{input_tiles<L>, gradient_tiles<L>, kernel_weights<L>, products<L>,
-                                       output_pixels<L>, outer<L>, kernel_taps<L>};
+constexpr WinogradLoops winograd_loops{input_tiles<L>,   gradient_tiles<L>, kernel_weights<L>, products<L>,
+                                       output_pixels<L>, outer<L>,          kernel_taps<L>};
 
 template <>
 [[nodiscard]] inline LoopsOfBlocks<WinogradLoops> loops() {

@@ -110,7 +110,9 @@ private:
 };
 
 // Tasks of one loop over n slices; each takes two slices more than its own.
-[[nodiscard]] inline Index slice_tasks(Index n) { return std::min(n, std::max(n / 16, std::clamp<Index>(n / 4, 4, 8))); }
+[[nodiscard]] inline Index slice_tasks(Index n) {
+    return std::min(n, std::max(n / 16, std::clamp<Index>(n / 4, 4, 8)));
+}
 
 // Weights of one block (point, tap z, channel of all inputs, lane).
 inline void pack_points(const Inputs& inputs, Index channels, Index c_out, const Block& block, bool adjoint,
@@ -118,8 +120,8 @@ inline void pack_points(const Inputs& inputs, Index channels, Index c_out, const
     for (Index tz = 0; tz < 3; ++tz)
         for (const auto& [x, kernel] : inputs) {
             const Index size = x.channels * c_out, tap = adjoint ? 26 - 9 * tz : 9 * tz;
-            const KernelTaps taps{kernel + tap * size + block.first * (adjoint ? x.channels : 1), adjoint ? -size : size,
-                                  adjoint ? 1 : c_out, adjoint ? x.channels : 1};
+            const KernelTaps taps{kernel + tap * size + block.first * (adjoint ? x.channels : 1),
+                                  adjoint ? -size : size, adjoint ? 1 : c_out, adjoint ? x.channels : 1};
             inner.of(block).kernel_weights(taps, x.channels, to, 3 * channels * block.lanes);
             to += x.channels * block.lanes;
         }
@@ -166,7 +168,8 @@ inline void winograd_forward(const Inputs& inputs, const NewFeatures& y, const M
                         }
                         inner.of(block).products(products, tile, end, sums.data() + p * per_point);
                     }
-                    inner.of(block).output_pixels(sums.data(), per_point, tile, end, s, y.slice(z) + block.first, y.channels);
+                    inner.of(block).output_pixels(sums.data(), per_point, tile, end, s, y.slice(z) + block.first,
+                                                  y.channels);
                 }
             }
             if (done) done(z);
@@ -206,7 +209,8 @@ inline void winograd_kernel_gradient(const Features& x, const Features& g, float
             }
         for (const Block& block : blocks)
             inner.of(block).kernel_taps(sums.data() + row * c_out + block.first, size,
-                                        kernel + (row / c_in * 9 * c_in + row % c_in) * c_out + block.first, c_in * c_out);
+                                        kernel + (row / c_in * 9 * c_in + row % c_in) * c_out + block.first,
+                                        c_in * c_out);
     });
 }
 

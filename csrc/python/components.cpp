@@ -8,14 +8,14 @@ using namespace py::literals;
 
 namespace {
 
+using kidseg::array_of;
+using kidseg::by_width;
 using kidseg::Components;
 using kidseg::Grid;
 using kidseg::Index;
-using kidseg::RunsOf;
-using kidseg::array_of;
-using kidseg::by_width;
 using kidseg::input;
 using kidseg::output_like;
+using kidseg::RunsOf;
 
 py::tuple stats_of(const kidseg::ComponentRuns& components) {
     std::vector<kidseg::ComponentStat> stats;
@@ -66,13 +66,15 @@ py::object find_components(const py::array& labels, int connectivity, bool foreg
         std::unique_ptr<Components<T>> found;
         {
             py::gil_scoped_release release;
-            found = std::make_unique<Components<T>>(grid, connectivity, foreground ? RunsOf::foreground : RunsOf::each_label, threads);
+            found = std::make_unique<Components<T>>(grid, connectivity,
+                                                    foreground ? RunsOf::foreground : RunsOf::each_label, threads);
         }
         return py::cast(std::move(found));
     });
 }
 
-void keep(const py::array& labels, py::array out, Index k, Index min_voxels, int connectivity, bool foreground, int threads) {
+void keep(const py::array& labels, py::array out, Index k, Index min_voxels, int connectivity, bool foreground,
+          int threads) {
     by_width(labels, [&](auto zero) {
         using T = decltype(zero);
         const auto in = input<T>(labels);

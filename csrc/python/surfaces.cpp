@@ -11,14 +11,14 @@ using namespace py::literals;
 
 namespace {
 
-using kidseg::Box;
-using kidseg::Definition;
-using kidseg::Index;
-using kidseg::Spacing;
 using kidseg::array_of;
+using kidseg::Box;
 using kidseg::box_of;
 using kidseg::by_width;
+using kidseg::Definition;
+using kidseg::Index;
 using kidseg::input;
+using kidseg::Spacing;
 
 kidseg::BitGrid bits_of(const py::array& mask, const Box& box) {
     return by_width(mask, [&](auto zero) {
@@ -29,7 +29,8 @@ kidseg::BitGrid bits_of(const py::array& mask, const Box& box) {
     });
 }
 
-py::tuple surface_distances(const py::array& a, const py::array& b, const Spacing& spacing, Definition definition, int threads) {
+py::tuple surface_distances(const py::array& a, const py::array& b, const Spacing& spacing, Definition definition,
+                            int threads) {
     const auto box_a = box_of(a), box_b = box_of(b);
     kidseg::SurfacePair pair;
     if (box_a || box_b) {

@@ -28,7 +28,8 @@ template <class T>
 template <class T>
 [[nodiscard]] T nearest_at(const Grid<const T>& in, const std::array<double, 3>& c) {
     Index3 i{};
-    for (std::size_t a = 0; a < 3; ++a) i[a] = std::clamp<Index>(static_cast<Index>(std::nearbyint(c[a])), 0, in.shape[a] - 1);
+    for (std::size_t a = 0; a < 3; ++a)
+        i[a] = std::clamp<Index>(static_cast<Index>(std::nearbyint(c[a])), 0, in.shape[a] - 1);
     return in.at(i[0], i[1], i[2]);
 }
 
@@ -58,7 +59,8 @@ template <class T>
 
 // out = `in` at the source index of each voxel, linear or at the nearest voxel; `fill` more than half a voxel outside.
 template <class T>
-void resample_affine(const Grid<const T>& in, const Affine& affine, bool nearest, T fill, const Grid<T>& out, int threads) {
+void resample_affine(const Grid<const T>& in, const Affine& affine, bool nearest, T fill, const Grid<T>& out,
+                     int threads) {
     const auto& m = affine.matrix;
     for_each_task(static_cast<std::size_t>(out.shape[0]), threads, [&](std::size_t task) {
         const auto z = static_cast<Index>(task);
@@ -67,8 +69,8 @@ void resample_affine(const Grid<const T>& in, const Affine& affine, bool nearest
                 std::array<double, 3> c{};
                 bool inside = true;
                 for (std::size_t a = 0; a < 3; ++a) {
-                    c[a] = m[a][0] * static_cast<double>(z) + m[a][1] * static_cast<double>(y) + m[a][2] * static_cast<double>(x) +
-                           affine.offset[a];
+                    c[a] = m[a][0] * static_cast<double>(z) + m[a][1] * static_cast<double>(y) +
+                           m[a][2] * static_cast<double>(x) + affine.offset[a];
                     inside = inside && c[a] >= -0.5 && c[a] <= static_cast<double>(in.shape[a]) - 0.5;
                 }
                 out.at(z, y, x) = !inside ? fill : nearest ? detail::nearest_at(in, c) : detail::linear_at(in, c);

@@ -62,8 +62,10 @@ public:
     }
 
 private:
-    [[nodiscard]] static __m128 blend(const float* v, const float* after, float here, float next, __m128 ours, __m128 others) {
-        const __m128 sum = _mm_add_ps(_mm_mul_ps(_mm_set1_ps(here), _mm_loadu_ps(v)), _mm_mul_ps(_mm_set1_ps(next), _mm_loadu_ps(after)));
+    [[nodiscard]] static __m128 blend(const float* v, const float* after, float here, float next, __m128 ours,
+                                      __m128 others) {
+        const __m128 sum = _mm_add_ps(_mm_mul_ps(_mm_set1_ps(here), _mm_loadu_ps(v)),
+                                      _mm_mul_ps(_mm_set1_ps(next), _mm_loadu_ps(after)));
         return _mm_or_ps(_mm_and_ps(sum, ours), others);
     }
 
@@ -78,9 +80,11 @@ inline void winners_of_row(const Scores& in, Index z, Index y, std::uint8_t* to)
 #if defined(__SSE2__)
     const EightLanes lanes(classes);
     if (classes <= 8 && in.rows_are_packed())
-        for (; x * in.classes + 8 <= in.shape[2] * in.classes; ++x, v += in.classes) *to++ = lanes.winner(v, v, 1.0f, 0.0f);
+        for (; x * in.classes + 8 <= in.shape[2] * in.classes; ++x, v += in.classes)
+            *to++ = lanes.winner(v, v, 1.0f, 0.0f);
 #endif
-    for (; x < in.shape[2]; ++x, v += in.stride[2]) *to++ = winner(classes, [&](std::size_t c) { return v[static_cast<Index>(c) * in.class_stride]; });
+    for (; x < in.shape[2]; ++x, v += in.stride[2])
+        *to++ = winner(classes, [&](std::size_t c) { return v[static_cast<Index>(c) * in.class_stride]; });
 }
 
 // Neighbouring output voxels of a row that lie between the same two source voxels, or on one.
@@ -93,7 +97,8 @@ struct Cell {
     std::vector<Cell> cells;
     for (std::size_t x = 0; x < taps.size(); ++x) {
         const Cell cell{static_cast<std::size_t>(taps[x].first), x, x + 1, taps[x].weights.size() > 1};
-        if (!cells.empty() && cells.back().source == cell.source && cells.back().two == cell.two) cells.back().end = x + 1;
+        if (!cells.empty() && cells.back().source == cell.source && cells.back().two == cell.two)
+            cells.back().end = x + 1;
         else cells.push_back(cell);
     }
     return cells;
@@ -103,7 +108,9 @@ struct Cell {
 class BlendedRow {
 public:
     BlendedRow(const Scores& in, const std::vector<std::uint8_t>& winners)
-        : in_(in), winners_(winners), agreed_(static_cast<std::size_t>(in.shape[2])),
+        : in_(in),
+          winners_(winners),
+          agreed_(static_cast<std::size_t>(in.shape[2])),
           blend_(agreed_.size() * static_cast<std::size_t>(in.classes) + 8) {}
 
     void take(const Taps& z, const Taps& y) {
@@ -115,7 +122,8 @@ public:
         for (std::size_t i = 0; i < nz; ++i)
             for (std::size_t j = i == 0 ? 1 : 0; j < ny; ++j) {
                 const std::uint8_t* others = row_winners(i, j);
-                for (std::size_t x = 0; x < agreed_.size(); ++x) agreed_[x] = agreed_[x] == others[x] ? agreed_[x] : none;
+                for (std::size_t x = 0; x < agreed_.size(); ++x)
+                    agreed_[x] = agreed_[x] == others[x] ? agreed_[x] : none;
             }
         alike_ = agreed_[0] != none && std::equal(agreed_.begin() + 1, agreed_.end(), agreed_.begin());
     }
@@ -182,7 +190,8 @@ private:
         std::size_t n = 0;
         for (std::size_t i = 0; i < z_->weights.size(); ++i)
             for (std::size_t j = 0; j < y_->weights.size(); ++j)
-                rows[n++] = {in_.row(z_->first + static_cast<Index>(i), y_->first + static_cast<Index>(j)), z_->weights[i] * y_->weights[j]};
+                rows[n++] = {in_.row(z_->first + static_cast<Index>(i), y_->first + static_cast<Index>(j)),
+                             z_->weights[i] * y_->weights[j]};
         if (n == 4) blend_rows<4>(rows);
         else if (n == 2) blend_rows<2>(rows);
         else blend_rows<1>(rows);
@@ -227,7 +236,8 @@ inline void argmax_resample(const Scores& in, const Taps3& taps, std::uint8_t* o
     std::vector<std::uint8_t> winners(depth * static_cast<std::size_t>(in.shape[1] * in.shape[2]));
     for_each_task(depth, threads, [&](std::size_t z) {
         std::uint8_t* to = winners.data() + z * winners.size() / depth;
-        for (Index y = 0; y < in.shape[1]; ++y, to += in.shape[2]) detail::winners_of_row(in, static_cast<Index>(z), y, to);
+        for (Index y = 0; y < in.shape[1]; ++y, to += in.shape[2])
+            detail::winners_of_row(in, static_cast<Index>(z), y, to);
     });
     for_each_task(taps[0].size(), threads, [&](std::size_t z) {
         detail::BlendedRow row(in, winners);

@@ -78,7 +78,8 @@ template <class T>
     const Axes axes = memory_order(given.shape, given.stride);
     const Grid<const T> grid = reordered(given, axes);
     if (grid.empty()) return std::nullopt;
-    const auto box = usable(Isa::avx2) == Isa::avx2 ? detail::foreground_box_avx2(grid) : detail::foreground_box_in_memory_order(grid);
+    const auto box = usable(Isa::avx2) == Isa::avx2 ? detail::foreground_box_avx2(grid)
+                                                    : detail::foreground_box_in_memory_order(grid);
     if (!box) return std::nullopt;
     return given_order(*box, grid.shape, axes);
 }

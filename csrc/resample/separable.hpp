@@ -26,7 +26,9 @@ struct Taps {
     const auto last = static_cast<double>(n - 1);
     for (const double c : coordinates) {
         const double lo = c - width / 2, hi = c + width / 2;
-        const auto voxel = [&](double edge) { return static_cast<Index>(std::clamp(std::floor(edge + 0.5), 0.0, last)); };
+        const auto voxel = [&](double edge) {
+            return static_cast<Index>(std::clamp(std::floor(edge + 0.5), 0.0, last));
+        };
         Taps taps;
         taps.first = voxel(lo);
         const Index end = voxel(hi);
@@ -54,7 +56,8 @@ void resample(const Grid<const T>& in, const Taps3& taps, float* out, int thread
             for (std::size_t i = 0; i < taps[0][z].weights.size(); ++i)
                 for (std::size_t j = 0; j < taps[1][y].weights.size(); ++j) {
                     const float w = taps[0][z].weights[i] * taps[1][y].weights[j];
-                    const T* v = in.row(taps[0][z].first + static_cast<Index>(i), taps[1][y].first + static_cast<Index>(j));
+                    const T* v =
+                        in.row(taps[0][z].first + static_cast<Index>(i), taps[1][y].first + static_cast<Index>(j));
                     if (in.stride[2] == 1)
                         for (std::size_t x = 0; x < row.size(); ++x) row[x] += w * static_cast<float>(v[x]);
                     else

@@ -40,7 +40,9 @@ public:
     [[nodiscard]] const Index3& shape() const { return shape_; }
     [[nodiscard]] Index words_per_row() const { return words_per_row_; }
     [[nodiscard]] Word* row(Index z, Index y) { return words_.data() + (z * shape_[1] + y) * words_per_row_; }
-    [[nodiscard]] const Word* row(Index z, Index y) const { return words_.data() + (z * shape_[1] + y) * words_per_row_; }
+    [[nodiscard]] const Word* row(Index z, Index y) const {
+        return words_.data() + (z * shape_[1] + y) * words_per_row_;
+    }
     [[nodiscard]] bool test(Index z, Index y, Index x) const { return (row(z, y)[x >> 6] >> (x & 63) & 1) != 0; }
 
 private:
@@ -124,7 +126,8 @@ void for_each_mixed_cell_in(const BitGrid& mask, Index z, Visit&& visit) {
     if (z + 1 >= mask.shape()[0]) return;
     for (Index y = 0; y + 1 < mask.shape()[1]; ++y)
         for (Index w = 0; w < mask.words_per_row(); ++w)
-            for (Word word = mixed_word(mask, z, y, w); word != 0; word &= word - 1) visit(z, y, 64 * w + __builtin_ctzll(word));
+            for (Word word = mixed_word(mask, z, y, w); word != 0; word &= word - 1)
+                visit(z, y, 64 * w + __builtin_ctzll(word));
 }
 
 // Which of the eight corners of a cell are set: bit 4 dz + 2 dy + dx.

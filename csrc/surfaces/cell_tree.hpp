@@ -20,7 +20,8 @@ public:
     using Cell = std::array<std::uint32_t, 3>;
 
     // Bits stand for points (thick = 0) or for the cells that begin there (thick = 1).
-    CellTree(const BitGrid& bits, const Spacing& spacing, Index thick) : spacing_(spacing), thick_(static_cast<double>(thick)) {
+    CellTree(const BitGrid& bits, const Spacing& spacing, Index thick)
+        : spacing_(spacing), thick_(static_cast<double>(thick)) {
         constexpr Index most = std::numeric_limits<std::uint32_t>::max();
         const std::size_t n = count_bits(bits);
         const Index3 shape = bits.shape();
@@ -29,7 +30,8 @@ public:
         cells_.reserve(n);
         nodes_.reserve(4 * (n / leaf_size + 1));
         for_each_bit(bits, [&](Index z, Index y, Index x) {
-            cells_.push_back({static_cast<std::uint32_t>(z), static_cast<std::uint32_t>(y), static_cast<std::uint32_t>(x)});
+            cells_.push_back(
+                {static_cast<std::uint32_t>(z), static_cast<std::uint32_t>(y), static_cast<std::uint32_t>(x)});
         });
         if (n > 0) build(0, static_cast<std::uint32_t>(n));
     }
@@ -88,7 +90,8 @@ private:
         const std::size_t axis = side(0) >= side(1) ? (side(0) >= side(2) ? 0 : 2) : (side(1) >= side(2) ? 1 : 2);
         const std::uint32_t middle = begin + (end - begin) / 2;
         const auto at = [&](std::uint32_t i) { return cells_.begin() + static_cast<std::ptrdiff_t>(i); };
-        std::nth_element(at(begin), at(middle), at(end), [&](const Cell& a, const Cell& b) { return a[axis] < b[axis]; });
+        std::nth_element(at(begin), at(middle), at(end),
+                         [&](const Cell& a, const Cell& b) { return a[axis] < b[axis]; });
         build(begin, middle);
         const std::uint32_t right = build(middle, end);
         nodes_[id].right = right;

@@ -44,11 +44,13 @@ namespace detail {
 template <class Count>
 [[nodiscard]] std::vector<std::size_t> firsts_of_planes(Index planes, Count&& count) {
     std::vector<std::size_t> first(static_cast<std::size_t>(planes + 1));
-    for (Index z = 0; z < planes; ++z) first[static_cast<std::size_t>(z) + 1] = first[static_cast<std::size_t>(z)] + count(z);
+    for (Index z = 0; z < planes; ++z)
+        first[static_cast<std::size_t>(z) + 1] = first[static_cast<std::size_t>(z)] + count(z);
     return first;
 }
 
-[[nodiscard]] inline std::vector<double> bits_to_bits(const BitGrid& from, const BitGrid& to, const Spacing& spacing, int threads) {
+[[nodiscard]] inline std::vector<double> bits_to_bits(const BitGrid& from, const BitGrid& to, const Spacing& spacing,
+                                                      int threads) {
     const auto first = firsts_of_planes(from.shape()[0], [&](Index z) {
         std::size_t n = 0;
         for_each_bit_in(from, z, [&](Index, Index, Index) { ++n; });
@@ -58,7 +60,8 @@ template <class Count>
     NearestBit nearest(to, spacing);
     for_each_task(first.size() - 1, threads, [&](std::size_t plane) {
         std::size_t i = first[plane];
-        for_each_bit_in(from, static_cast<Index>(plane), [&](Index z, Index y, Index x) { distance[i++] = nearest({z, y, x}); });
+        for_each_bit_in(from, static_cast<Index>(plane),
+                        [&](Index z, Index y, Index x) { distance[i++] = nearest({z, y, x}); });
     });
     return distance;
 }
@@ -84,7 +87,8 @@ template <class Count>
 
 // a and b: the same box of two masks. border: voxels with a face neighbour outside, weight 1. surfel: cells whose
 // corners differ, weighted by the area of their triangles. triangle: triangle middles, weighted by area, to triangles.
-[[nodiscard]] inline SurfacePair surface_distances(BitGrid a, BitGrid b, const Spacing& spacing, Definition definition, int threads) {
+[[nodiscard]] inline SurfacePair surface_distances(BitGrid a, BitGrid b, const Spacing& spacing, Definition definition,
+                                                   int threads) {
     SurfacePair pair;
     if (definition == Definition::triangle) {
         const CellMesh mesh_a(a, spacing), mesh_b(b, spacing);
@@ -100,9 +104,11 @@ template <class Count>
         const auto areas = detail::cell_areas(spacing);
         const auto weighed = [&](BitGrid& mask) {
             std::size_t n = 0, i = 0;
-            for (Index z = 0; z < mask.shape()[0]; ++z) for_each_mixed_cell_in(mask, z, [&](Index, Index, Index) { ++n; });
+            for (Index z = 0; z < mask.shape()[0]; ++z)
+                for_each_mixed_cell_in(mask, z, [&](Index, Index, Index) { ++n; });
             std::vector<double> weight(n);
-            replace_by_mixed_cells(mask, [&](Index z, Index y, Index x) { weight[i++] = areas[cell_code(mask, z, y, x)]; });
+            replace_by_mixed_cells(mask,
+                                   [&](Index z, Index y, Index x) { weight[i++] = areas[cell_code(mask, z, y, x)]; });
             return weight;
         };
         weight_a = weighed(a);

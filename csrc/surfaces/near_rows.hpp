@@ -32,7 +32,8 @@ struct NearRows {
         }
     std::stable_sort(near.rows.begin(), near.rows.end(), [&](const RowOffset& a, const RowOffset& b) {
         if (a.squared_mm != b.squared_mm) return a.squared_mm < b.squared_mm;
-        return square(a.dz, spacing[0]) + square(a.dy, spacing[1]) < square(b.dz, spacing[0]) + square(b.dy, spacing[1]);
+        return square(a.dz, spacing[0]) + square(a.dy, spacing[1]) <
+               square(b.dz, spacing[0]) + square(b.dy, spacing[1]);
     });
     return near;
 }

@@ -16,7 +16,8 @@ namespace kidseg {
 
 class NearestBit {
 public:
-    NearestBit(const BitGrid& to, const Spacing& spacing) : to_(to), spacing_(spacing), near_(near_rows(spacing, 8, 0)) {}
+    NearestBit(const BitGrid& to, const Spacing& spacing)
+        : to_(to), spacing_(spacing), near_(near_rows(spacing, 8, 0)) {}
 
     // Distance in mm of a voxel to the nearest set bit; infinity where no bit is set. Threads may ask at the same time.
     [[nodiscard]] double operator()(const Index3& v) {

@@ -25,7 +25,9 @@ namespace kidseg {
 [[nodiscard]] inline double squared_distance(const Point& p, const Triangle& t) {
     const auto sub = [](const Point& a, const Point& b) { return Point{a[0] - b[0], a[1] - b[1], a[2] - b[2]}; };
     const auto dot = [](const Point& a, const Point& b) { return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]; };
-    const auto along = [](const Point& a, const Point& d, double s) { return Point{a[0] + s * d[0], a[1] + s * d[1], a[2] + s * d[2]}; };
+    const auto along = [](const Point& a, const Point& d, double s) {
+        return Point{a[0] + s * d[0], a[1] + s * d[1], a[2] + s * d[2]};
+    };
     const Point ab = sub(t[1], t[0]), ac = sub(t[2], t[0]), ap = sub(p, t[0]);
     const double d1 = dot(ab, ap), d2 = dot(ac, ap);
     if (d1 <= 0 && d2 <= 0) return squared_distance(p, t[0]);
@@ -65,7 +67,9 @@ public:
     // visit(z, y, x, triangle) for every triangle of the cells of plane z.
     template <class Visit>
     void in_plane(Index z, Visit&& visit) const {
-        for_each_mixed_cell_in(mask_, z, [&](Index, Index y, Index x) { in_cell(z, y, x, [&](const Triangle& t) { visit(z, y, x, t); }); });
+        for_each_mixed_cell_in(mask_, z, [&](Index, Index y, Index x) {
+            in_cell(z, y, x, [&](const Triangle& t) { visit(z, y, x, t); });
+        });
     }
     [[nodiscard]] std::size_t count_in_plane(Index z) const {
         std::size_t n = 0;
@@ -128,8 +132,9 @@ public:
 private:
     // Squared distance along one axis from the point to a cell d steps away.
     [[nodiscard]] double gap(const CellPoint& p, std::size_t axis, Index d) const {
-        const double mm = d > 0 ? static_cast<double>(d) * to_.spacing()[axis] - p.at[axis]
-                                : d < 0 ? p.at[axis] - static_cast<double>(d + 1) * to_.spacing()[axis] : 0.0;
+        const double mm = d > 0   ? static_cast<double>(d) * to_.spacing()[axis] - p.at[axis]
+                          : d < 0 ? p.at[axis] - static_cast<double>(d + 1) * to_.spacing()[axis]
+                                  : 0.0;
         return mm * mm;
     }
 
@@ -138,7 +143,8 @@ private:
         Point q = p.at;
         for (std::size_t a = 0; a < 3; ++a) q[a] += static_cast<double>(p.cell[a] - cell[a]) * to_.spacing()[a];
         double best = std::numeric_limits<double>::infinity();
-        to_.in_cell(cell[0], cell[1], cell[2], [&](const Triangle& t) { best = std::min(best, squared_distance(q, t)); });
+        to_.in_cell(cell[0], cell[1], cell[2],
+                    [&](const Triangle& t) { best = std::min(best, squared_distance(q, t)); });
         return best;
     }
 
@@ -146,7 +152,8 @@ private:
         std::call_once(planted_, [&] { tree_.emplace(cells_, to_.spacing(), 1); });
         Point at = p.at;
         for (std::size_t a = 0; a < 3; ++a) at[a] += static_cast<double>(p.cell[a]) * to_.spacing()[a];
-        return tree_->nearest(at, bound, [&](const CellTree::Cell& c) { return in_cell(p, {Index{c[0]}, Index{c[1]}, Index{c[2]}}); });
+        return tree_->nearest(
+            at, bound, [&](const CellTree::Cell& c) { return in_cell(p, {Index{c[0]}, Index{c[1]}, Index{c[2]}}); });
     }
 
     const CellMesh& to_;

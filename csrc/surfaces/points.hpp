@@ -25,12 +25,14 @@ private:
 };
 
 // n points in mm from the middle of voxel (0, 0, 0) of the padded grid; none where the mask is empty.
-[[nodiscard]] inline std::vector<Point> surface_points(const BitGrid& mask, Index n, std::uint64_t seed, const Spacing& spacing) {
+[[nodiscard]] inline std::vector<Point> surface_points(const BitGrid& mask, Index n, std::uint64_t seed,
+                                                       const Spacing& spacing) {
     const CellMesh mesh(mask, spacing);
     const auto for_each_triangle = [&](auto&& visit) {
         for (Index plane = 0; plane < mask.shape()[0]; ++plane)
             mesh.in_plane(plane, [&](Index z, Index y, Index x, Triangle t) {
-                for (Point& p : t) p = {p[0] + double(z) * spacing[0], p[1] + double(y) * spacing[1], p[2] + double(x) * spacing[2]};
+                for (Point& p : t)
+                    p = {p[0] + double(z) * spacing[0], p[1] + double(y) * spacing[1], p[2] + double(x) * spacing[2]};
                 visit(t);
             });
     };

@@ -166,7 +166,8 @@ inline void linear(const xla::Call* call) {
 inline void linear_gradient(const xla::Call* call) {
     const Features x = input(call, 0), g = input(call, 1);
     require(alike(x, g));
-    layers::linear_gradient(x, g, output(call, 0, {x.channels, g.channels}), output(call, 1, {g.channels}), machine_of(call));
+    layers::linear_gradient(x, g, output(call, 0, {x.channels, g.channels}), output(call, 1, {g.channels}),
+                            machine_of(call));
 }
 
 inline const std::int32_t* labels_of(const xla::Call* call, const Features& logits) {
@@ -180,7 +181,8 @@ inline const std::int32_t* labels_of(const xla::Call* call, const Features& logi
 template <bool squared>
 void region_sums(const xla::Call* call) {
     const Features logits = input(call, 0);
-    layers::region_sums(logits, labels_of(call, logits), squared, output(call, 0, {logits.channels, 4}), machine_of(call));
+    layers::region_sums(logits, labels_of(call, logits), squared, output(call, 0, {logits.channels, 4}),
+                        machine_of(call));
 }
 
 // (logits, labels, g) -> the gradient in the logits.
