@@ -4,7 +4,7 @@
 #include <limits>
 #include <random>
 
-#include "fake_xla.hpp"
+#include "support/fake_xla.hpp"
 
 using namespace fake_xla;
 using namespace kidseg;

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from kernel_timing import Task
+
+from benchmarks.kernels.timing import Task
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _LIBC = ctypes.CDLL(None, use_errno=True)

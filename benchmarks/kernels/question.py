@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from kernel_timing import Task
+from benchmarks.kernels.timing import Task
 
 
 class Question(NamedTuple):

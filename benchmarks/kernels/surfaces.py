@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from kernel_floors import KDTREE, MEDPY, PACKAGE
-from kernel_question import Question
-from kernel_timing import Task
-from kernel_volumes import mask_pairs
 from scipy import ndimage
 
+from benchmarks.kernels.floors import KDTREE, MEDPY, PACKAGE
+from benchmarks.kernels.question import Question
+from benchmarks.kernels.timing import Task
+from benchmarks.kernels.volumes import mask_pairs
 from kidseg_jax import kernels
 
 

@@ -1,6 +1,6 @@
 """Is anything faster? The kernels beside their peers: interleaved, same thread count, medians, extra memory.
 
-python benchmarks/kernels.py [--data FOLDER] [--repeats N] [--part labels|surfaces]; peers: the `bench` extra.
+python -m benchmarks.kernels [--data FOLDER] [--repeats N] [--part labels|surfaces]; peers: the `bench` extra.
 Real label maps and annotator pairs are read from --data, KIDSEG_DATA or ../shared/data; made ones of the
 same size stand in for absent files. Prints times (median, quartiles), memory at the peak beyond what is
 returned, and each floor with whether it held; all are appended to benchmarks/results/kernels_*.csv with
@@ -18,12 +18,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import kernel_labels
-import kernel_memory
-import kernel_surfaces
-import rows
-from kernel_floors import verdicts
-from kernel_timing import interleaved, seconds_of_others
+from benchmarks import rows
+from benchmarks.kernels import labels, memory, surfaces
+from benchmarks.kernels.floors import verdicts
+from benchmarks.kernels.timing import interleaved, seconds_of_others
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # or idle threads of one peer burn the time of the next
 
@@ -34,14 +32,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("KIDSEG_DATA", beside)))
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--part", choices=("labels", "surfaces"))
     arguments = parser.parse_args()
     about = rows.about() | {"peers": " ".join(f"{peer} {importlib.metadata.version(peer)}" for peer in PEERS)}
     print(", ".join(about.values()))
-    parts = {"labels": kernel_labels.questions, "surfaces": kernel_surfaces.questions}
+    parts = {"labels": labels.questions, "surfaces": surfaces.questions}
     measured, tasks = [], []
     for part, questions in parts.items():
         if arguments.part not in (None, part):
@@ -67,9 +65,9 @@ def main() -> int:
                 tasks.append((question, task))
             others, elapsed = max(0.0, seconds_of_others() - others), time.perf_counter() - start
             print(f"other processes took {others:.1f} s of {os.cpu_count()} x {elapsed:.1f} s", flush=True)
-    kernel_memory.never_give_back()
+    memory.never_give_back()
     for row, (question, task) in zip(measured, tasks, strict=True):
-        extra = kernel_memory.peak_extra_bytes(question.tasks[task])
+        extra = memory.peak_extra_bytes(question.tasks[task])
         row["peak_extra_share_of_input"] = round(extra / question.input_bytes, 3)
     print("\nmemory at the peak beyond what is returned, as a share of the input")
     for row in measured:

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from kernel_floors import COPY, LARGEST_K, ONE, READ, STATISTICS, TWO
-from kernel_question import Question
-from kernel_timing import Task
-from kernel_volumes import label_map, speckled
 from scipy import ndimage
 
+from benchmarks.kernels.floors import COPY, LARGEST_K, ONE, READ, STATISTICS, TWO
+from benchmarks.kernels.question import Question
+from benchmarks.kernels.timing import Task
+from benchmarks.kernels.volumes import label_map, speckled
 from kidseg_jax import kernels
 
 
