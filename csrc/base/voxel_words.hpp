@@ -47,13 +47,13 @@ inline __m128i broadcast(T value) {
     else return _mm_set1_epi32(static_cast<int>(value));
 }
 
-inline Word lane_bits(__m128i bytes) { return static_cast<Word>(static_cast<unsigned>(_mm_movemask_epi8(bytes))); }
+inline Word bits_of_bytes(__m128i bytes) { return static_cast<Word>(static_cast<unsigned>(_mm_movemask_epi8(bytes))); }
 
 template <class T>
-constexpr bool has_lanes = sizeof(T) <= 4;
+constexpr bool has_vectors = sizeof(T) <= 4;
 #else
 template <class T>
-constexpr bool has_lanes = false;
+constexpr bool has_vectors = false;
 #endif
 
 }  // namespace detail
@@ -62,11 +62,11 @@ constexpr bool has_lanes = false;
 template <class T>
 [[nodiscard]] KIDSEG_INLINE Word differs_from(const T* v, T value) {
     Word bits = 0;
-    if constexpr (detail::has_lanes<T>) {
+    if constexpr (detail::has_vectors<T>) {
 #if defined(__SSE2__)
         const __m128i all = detail::broadcast(value);
         for (int k = 0; k < 4; ++k)
-            bits |= detail::lane_bits(detail::equal16(v + 16 * k, [&](int) { return all; })) << (16 * k);
+            bits |= detail::bits_of_bytes(detail::equal16(v + 16 * k, [&](int) { return all; })) << (16 * k);
         return ~bits;
 #endif
     }
@@ -78,12 +78,12 @@ template <class T>
 template <class T>
 [[nodiscard]] KIDSEG_INLINE Word differs_from_before(const T* v) {
     Word bits = 0;
-    if constexpr (detail::has_lanes<T>) {
+    if constexpr (detail::has_vectors<T>) {
 #if defined(__SSE2__)
         for (int k = 0; k < 4; ++k) {
             const T* p = v + 16 * k - 1;
             const auto before = [&](int i) { return detail::load(p + i * static_cast<int>(16 / sizeof(T))); };
-            bits |= detail::lane_bits(detail::equal16(v + 16 * k, before)) << (16 * k);
+            bits |= detail::bits_of_bytes(detail::equal16(v + 16 * k, before)) << (16 * k);
         }
         return ~bits;
 #endif
@@ -95,7 +95,7 @@ template <class T>
 // Whether 64 voxels all have one value.
 template <class T>
 [[nodiscard]] KIDSEG_INLINE bool all_equal(const T* v, T value) {
-    if constexpr (sizeof(T) == 1 && detail::has_lanes<T>) {
+    if constexpr (sizeof(T) == 1 && detail::has_vectors<T>) {
 #if defined(__SSE2__)
         const __m128i all = detail::broadcast(value);
         const __m128i a = _mm_cmpeq_epi8(detail::load(v), all), b = _mm_cmpeq_epi8(detail::load(v + 16), all);
