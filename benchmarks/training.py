@@ -247,8 +247,7 @@ def main() -> None:
         torch.set_num_threads(arguments.threads)
         from kidseg_jax.network import native
 
-        if native.available():
-            native.set_threads(arguments.threads)
+        native.set_threads(arguments.threads)
     else:
         from kidseg_jax.network.runtime import take_device
 

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from enum import Enum
 from typing import Any, Protocol
 
 import numpy as np
@@ -8,6 +9,11 @@ _Array = npt.NDArray[Any]
 _Int64 = npt.NDArray[np.int64]
 _Float64 = npt.NDArray[np.float64]
 _Index3 = tuple[int, int, int]
+
+class Definition(Enum):
+    border = ...
+    surfel = ...
+    triangle = ...
 
 class Components:
     def __len__(self) -> int: ...
@@ -26,7 +32,7 @@ def crop(
 ) -> None: ...
 def paste(volume: _Array, corner: _Index3, roi: _Array) -> None: ...
 def surface_distances(
-    a: _Array, b: _Array, spacing_mm: Sequence[float], definition: int, threads: int
+    a: _Array, b: _Array, spacing_mm: Sequence[float], definition: Definition, threads: int
 ) -> tuple[_Float64, _Float64, _Float64, _Float64]: ...
 def surface_points(mask: _Array, n: int, seed: int, spacing_mm: Sequence[float]) -> _Float64: ...
 

@@ -1,6 +1,6 @@
 """Builds the kernels with address + undefined-behaviour and with thread sanitizers and runs their tests.
 
-JAX has no sanitized build: a program of its own, conv_check.cpp, drives the custom calls of `_conv`.
+JAX has no sanitized build: a program of its own, layers_check.cpp, drives the custom calls of `_layers`.
 
 python tests/sanitize_kernels.py [address,undefined] [thread]; both by default. Exit code 0 when every run
 passed. Fewer random examples than usual, each kernel and each path of threads among them. Needs g++ with its
@@ -36,7 +36,7 @@ def build(sanitizer: str, folder: Path) -> Path:
         "-DCMAKE_BUILD_TYPE=Debug",  # no link-time optimisation
     ]
     subprocess.check_call([cmake, "-S", ROOT, "-B", made, *options], stdout=subprocess.DEVNULL)
-    targets = ["--target", "_kernels", "conv_check"]
+    targets = ["--target", "_kernels", "layers_check"]
     subprocess.check_call([cmake, "--build", made, *targets, "--parallel", "2"], stdout=subprocess.DEVNULL)
     package = folder / "site" / "kidseg_jax"
     shutil.copytree(ROOT / "kidseg_jax", package, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
@@ -79,8 +79,8 @@ def passed(sanitizer: str) -> bool:
         if not subprocess.check_output(loaded, text=True, env=environ).startswith(str(site)):
             raise SystemExit("sanitize_kernels: another module than the sanitized one is loaded")
         pytest = [*python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
-        conv_check = [*fixed, str(Path(folder) / "build" / "conv_check")]
-        return subprocess.call(conv_check) == subprocess.call(pytest, cwd=ROOT, env=environ) == 0
+        layers_check = [*fixed, str(Path(folder) / "build" / "layers_check")]
+        return subprocess.call(layers_check) == subprocess.call(pytest, cwd=ROOT, env=environ) == 0
 
 
 def main() -> int:

@@ -5,11 +5,10 @@ import itertools
 import itk
 import numpy as np
 import pytest
-from grids import random_geometry
+from grids import on_grid, random_geometry
 
 from kidseg_jax import kernels
 from kidseg_jax.formats.volumes import read_labels, write_volume
-from kidseg_jax.imaging.resample import resample_labels
 from kidseg_jax.imaging.volume import Geometry, Volume, canonical, on_grid_of
 
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".seg.nrrd")
@@ -49,7 +48,7 @@ def through_a_prediction(volume: Volume) -> Volume:
     shape = tuple(int(np.ceil(n * s / step)) + 1 for n, s in zip(roi.shape, here.spacing_mm, strict=True))
     fine = Geometry((shape[0], shape[1], shape[2]), (step, step, step), here.origin_mm, here.direction)
     if int(np.prod(shape)) < LARGEST_GRID:
-        roi = resample_labels(resample_labels(Volume(roi, here), fine), here).array
+        roi = on_grid(on_grid(Volume(roi, here), fine, nearest=True), here, nearest=True).array
     whole = np.zeros(turned.array.shape, np.uint8)
     kernels.paste_roi(whole, roi, box)
     return on_grid_of(whole, volume)

@@ -1,4 +1,4 @@
-"""Grids and their arithmetic, and resampling as ITK does it."""
+"""Grids and their arithmetic, and the kernels' resampling on them as ITK does it."""
 
 import itertools
 from typing import Any
@@ -6,10 +6,9 @@ from typing import Any
 import itk
 import numpy as np
 import pytest
-from grids import body_ct, oblique, random_geometry
+from grids import body_ct, oblique, on_grid, random_geometry
 
 from kidseg_jax.imaging.preview import HEIGHT, overlay, write_png
-from kidseg_jax.imaging.resample import AIR_HU, resample_ct, resample_labels
 from kidseg_jax.imaging.structures import PARENCHYMA, STRUCTURES
 from kidseg_jax.imaging.volume import (
     Geometry,
@@ -22,6 +21,7 @@ from kidseg_jax.imaging.volume import (
 )
 
 ITK: Any = itk
+AIR_HU = -1000
 
 
 def as_itk(volume: Volume) -> Any:
@@ -61,7 +61,7 @@ def test_linear_resampling_is_itks(seed):
     grid = random_geometry(rng)
     ct = Volume(rng.integers(-1000, 1500, grid.shape).astype(np.int16), grid)
     target = near(rng, grid)
-    ours = resample_ct(ct, target)
+    ours = on_grid(ct, target, fill=AIR_HU)
     theirs = itk_resampled(ct, target, "LinearInterpolateImageFunction", AIR_HU)
     apart = np.abs(ours.array.astype(int) - theirs)
     assert ours.geometry == target and ours.array.dtype == np.int16
@@ -77,7 +77,7 @@ def test_label_resampling_is_itks_nearest_neighbour(seed):
     grid = random_geometry(rng)
     labels = Volume(rng.choice([0, 1, 5], grid.shape).astype(np.uint8), grid)
     target = near(rng, grid)
-    ours = resample_labels(labels, target)
+    ours = on_grid(labels, target, nearest=True)
     theirs = itk_resampled(labels, target, "NearestNeighborInterpolateImageFunction", 0)
     index = grid.to_index(target.to_world(np.argwhere(ours.array != theirs)))
     assert (
@@ -88,9 +88,9 @@ def test_label_resampling_is_itks_nearest_neighbour(seed):
 
 def test_resampling_onto_its_own_grid_changes_nothing():
     ct = body_ct(oblique(17))
-    np.testing.assert_array_equal(resample_ct(ct, ct.geometry).array, ct.array)
+    np.testing.assert_array_equal(on_grid(ct, ct.geometry).array, ct.array)
     labels = ct.with_array((ct.array > 0).astype(np.uint8))
-    np.testing.assert_array_equal(resample_labels(labels, ct.geometry).array, labels.array)
+    np.testing.assert_array_equal(on_grid(labels, ct.geometry, nearest=True).array, labels.array)
 
 
 def test_a_linear_image_is_resampled_exactly():
@@ -104,7 +104,7 @@ def test_a_linear_image_is_resampled_exactly():
     fine = Geometry((11, 11, 11), (1.0, 1.0, 1.0), inner.origin_mm, inner.direction)
     points = fine.to_world(np.argwhere(np.ones(fine.shape)))
     expected = (3 * points[:, 0] - 2 * points[:, 1] + 5 * points[:, 2]).reshape(fine.shape)
-    assert np.abs(resample_ct(ct, fine).array - expected).max() <= 1.0
+    assert np.abs(on_grid(ct, fine).array - expected).max() <= 1.0
 
 
 def test_world_and_index_are_inverse():

@@ -108,8 +108,8 @@ def surface_distances(
         raise ValueError(f"{where}: a and b must be 3-D and of one shape, got {a.shape} and {b.shape}")
     if definition not in get_args(Definition):
         raise ValueError(f"{where}: definition must be one of {get_args(Definition)}, got {definition!r}")
-    code = get_args(Definition).index(definition)
-    arrays = _kernels.surface_distances(masks[0], masks[1], spacing, code, require_threads(where, threads))
+    chosen = _kernels.Definition[definition]
+    arrays = _kernels.surface_distances(masks[0], masks[1], spacing, chosen, require_threads(where, threads))
     return SurfaceDistances(definition, *arrays)
 
 

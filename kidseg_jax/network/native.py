@@ -1,41 +1,31 @@
-"""Network layers as CPU custom calls of XLA, compiled into `_conv`: float32, differentiable once, no vmap."""
+"""Layers as CPU custom calls of XLA, compiled into `_layers`: float32, differentiable once, no vmap."""
 
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from kidseg_jax import _layers
+
 Arrays = tuple[jax.Array, ...]
-INSTRUCTION_SETS = ("baseline", "avx2", "avx512", "best")
+INSTRUCTION_SETS = tuple(_layers.InstructionSet.__members__)  # worst first; best takes what the machine has
 
 
-@cache
-def available() -> bool:
-    """Whether the compiled module is there; its custom calls are registered with XLA on first use."""
-    try:
-        from kidseg_jax import _conv
-    except ImportError:
-        return False
-    for name, target in _conv.targets().items():
-        jax.ffi.register_ffi_target(name, target, platform="cpu")
-    return True
+for _name, _target in _layers.targets().items():
+    jax.ffi.register_ffi_target(_name, _target, platform="cpu")
 
 
 def set_threads(threads: int) -> None:
     """Largest number of threads of a layer; 0, the default, takes all of XLA's. Results are the same bits."""
-    from kidseg_jax import _conv
-
     if threads < 0:
         raise ValueError(f"set_threads: need 0 or more, got {threads}")
-    _conv.set_threads(threads)
+    _layers.set_threads(threads)
 
 
 def set_instruction_set(name: str) -> None:
     """Best instruction set to use, of `INSTRUCTION_SETS`, if the machine has it; for tests and benchmarks."""
-    from kidseg_jax import _conv
-
-    _conv.set_instruction_set(INSTRUCTION_SETS.index(name))
+    _layers.set_instruction_set(_layers.InstructionSet[name])
 
 
 def _call(name: str, shape: Any, *inputs: jax.Array) -> Any:

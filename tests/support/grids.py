@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from kidseg_jax import kernels
 from kidseg_jax.imaging.volume import Geometry, Volume
 
 
@@ -35,6 +36,15 @@ def body_ct(geometry: Geometry, seed: int = 0) -> Volume:
     array[inside] = 40
     array[inside][::3] = -90
     return Volume(np.rint(array + rng.normal(0, 5, geometry.shape)).astype(np.int16), geometry)
+
+
+def on_grid(volume: Volume, grid: Geometry, nearest: bool = False, fill: float = 0) -> Volume:
+    """The volume by `kernels.resample_affine` on a grid that may lie at any angle in it."""
+    start = volume.geometry.to_index(grid.to_world(np.zeros(3)))
+    matrix = np.column_stack([volume.geometry.to_index(grid.to_world(unit)) - start for unit in np.eye(3)])
+    return Volume(
+        kernels.resample_affine(volume.array, matrix, start, grid.shape, nearest=nearest, fill=fill), grid
+    )
 
 
 def two_kidneys(geometry: Geometry) -> Volume:
