@@ -1,4 +1,4 @@
-"""A brake on guesses of the token: the more wrong ones came from an address, the longer the next one takes."""
+"""A brake on guesses of the token: the more wrong ones from an address, the longer the next one takes."""
 
 import asyncio
 import hashlib

@@ -15,10 +15,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 MOST, MOST_OF_ADDRESS = 256, 64
 HEAD_S = 10.0  # for the head of a request, and for the rest of a body that was refused
 STALLED_S = 20.0  # without a byte of a body, or without the client taking one of the answer
-SLOW_S, LEAST_BYTES_A_SECOND = (
-    60.0,
-    4000,
-)  # a body may take the first, and a second more for each so many bytes
+SLOW_S = 60.0  # for a body, and a second more for each so many bytes of it:
+LEAST_BYTES_A_SECOND = 4000
 LOOK_S = 1.0
 LEAVE_S, END_S = 1.5, 4.0  # at the end: for clients that keep us waiting, and for everyone
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
@@ -111,7 +109,7 @@ class Connection(H11Protocol):
 
 
 def settings(app: ASGIApp, **more: Any) -> uvicorn.Config:
-    """How uvicorn serves the application: with these connections, no WebSockets, and an end within seconds."""
+    """How uvicorn serves the application: with these connections, without WebSockets, ended within seconds."""
     usual: dict[str, Any] = {
         "http": Connection,
         "ws": "none",

@@ -20,9 +20,10 @@ class Presence:
     """What clients touch, and when. Thread-safe.
 
     idle_s: a gap between two requests counts as work up to this long, and a case is kept for a client this
-    long; of `MOST_RUNNING` times at once the one that rested the longest is given up. file: where running times outlive a restart of the server, which is a gap like any other; None keeps
-    them in memory. counted: client, case and opening of times that are in the ledger already: a server that
-    was killed after it wrote them has left them in the file. Raises ValueError for a file of something else.
+    long. Of more than `MOST_RUNNING` times at once the one that rested the longest is given up. file: where
+    running times outlive a restart of the server, which is a gap like any other; None keeps them in memory.
+    counted: client, case and opening of times that are in the ledger already: a server that was killed after
+    it wrote them has left them in the file. Raises ValueError for a file of something else.
     """
 
     idle_s: float
@@ -72,8 +73,8 @@ class Presence:
     ) -> str | None:
         """The first case that nobody has, else the first that this client has, else None; it is touched.
 
-        is_waiting: whether a case still has no label, asked while nobody can `leave` one: who has sent a label
-        leaves its case after it, so a case that was finished since it was ranked is not given out again.
+        is_waiting: whether a case still has no label, asked while nobody can `leave` one: a client
+        leaves a case once its label is stored, so one that was finished since it was ranked is not given out.
         """
         with self._lock:
             at = self.clock()
