@@ -61,8 +61,8 @@ def make_app(
 
     train_command: what trains the next stage, run when a client asks for training. token: None means that
     only this machine may ask. largest_bytes: of one request's body. idle_s: the longest gap between two
-    requests of a person that still counts as work. most_bytes: of voxels that an uploaded file may become. Raises ValueError when no stage of the run waits for
-    people.
+    requests of a person that still counts as work. most_bytes: of voxels that an uploaded file may become.
+    Raises ValueError when no stage of the run waits for people.
     """
     brake = None if token is None else Brake(token)
     server = Server(run, Jobs(train_command), brake=brake, idle_s=idle_s, most_bytes=most_bytes)

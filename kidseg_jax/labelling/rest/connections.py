@@ -109,7 +109,7 @@ class Connection(H11Protocol):
 
 
 def settings(app: ASGIApp, **more: Any) -> uvicorn.Config:
-    """How uvicorn serves the application: with these connections, without WebSockets, ended within seconds."""
+    """How uvicorn serves the application: with these connections, no WebSockets, an end within seconds."""
     usual: dict[str, Any] = {
         "http": Connection,
         "ws": "none",

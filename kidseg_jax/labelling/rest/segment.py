@@ -1,6 +1,5 @@
-"""Labels of a CT that came with a request, made in a process of its own: its memory goes when it has answered."""
+"""Labels of a CT that came with a request, made in a process of its own: its memory goes with it."""
 
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -27,16 +26,8 @@ async def segmented(server: Server, upload: UploadFile, ending: str) -> bytes:
         with tempfile.TemporaryDirectory(dir=server.uploads) as folder:
             ct, labels = Path(folder) / f"upload{suffix}", Path(folder) / f"labels{ending}"
             await anyio.to_thread.run_sync(wire.saved, upload, ct)
-            command = [
-                sys.executable,
-                "-m",
-                __name__,
-                server.stage.models,
-                ct,
-                labels,
-                str(server.most_bytes),
-            ]
-            done = await anyio.run_process(command, check=False, stderr=subprocess.PIPE)
+            asked = (server.stage.models, ct, labels, str(server.most_bytes))
+            done = await anyio.run_process([sys.executable, "-m", __name__, *asked], check=False)
             if done.returncode == 0:
                 return await anyio.to_thread.run_sync(labels.read_bytes)
     said = done.stderr.decode(errors="replace").strip().rpartition(SAID)
@@ -60,6 +51,6 @@ def main(models: Path, ct_path: Path, labels: Path, most_bytes: int) -> None:
 
 if __name__ == "__main__":
     try:
-        main(*map(Path, sys.argv[1:4]), int(sys.argv[4]))
+        main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))
     except (ValueError, OSError, MemoryError) as error:
         sys.exit(SAID + (" ".join(str(error).split()) or "out of memory"))
