@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import ipaddress
+import logging
 import os
 import secrets
 import socket
@@ -69,6 +70,7 @@ def run(arguments: Arguments) -> int:
         idle_s=60 * arguments.idle_minutes,
         most_bytes=arguments.unpacked_mb * 1_000_000,
     )
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # anybody may write broken bodies
     with RunDirectory(arguments.run).served():
         listener = listen(arguments.host, arguments.port)
         host, port = listener.getsockname()[:2]

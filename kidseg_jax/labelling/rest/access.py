@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from kidseg_jax.labelling.rest.brake import Brake
 
 DRAINED_BYTES, DRAINED_S = 64 << 20, 5.0
-LARGEST_TEXT = 1 << 20
+LARGEST_TEXT = 4 << 20
 FILES_AT = ("/infer/", "/datastore/")  # what may hold files; every other body is text
 OPEN_PATHS = ("/auth", "/auth/", "/auth/token", "/auth/token/")
 TOO_MANY = "too many wrong tokens came from this address; wait and try again"
@@ -80,7 +80,8 @@ class Access:
 def _refused_page(headers: Mapping[str, str], needs_loopback: bool) -> JSONResponse | None:
     host, origin = headers.get("host", ""), headers.get("origin")
     try:
-        name = urlsplit(f"//{host}").hostname
+        named = urlsplit(f"//{host}")
+        name = named.hostname if named.port != 0 else None  # asked for to be checked
         site = host if origin is None else urlsplit(origin).netloc
     except ValueError as error:
         return _error(400, f"host or origin cannot be read: {error}")

@@ -58,6 +58,15 @@ class Connection(H11Protocol):
         self._wait_anew()
         super().on_response_complete()
 
+    def send_400_response(self, msg: str) -> None:
+        """The answer to bytes that are no HTTP; amid a body the application hears no more of it."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            if self.cycle.response_started:
+                return self.transport.abort()
+        super().send_400_response(msg)
+
     def shutdown(self) -> None:
         super().shutdown()
         self.loop.call_later(LEAVE_S, lambda: self.transport.abort() if self.keeps_us_waiting else None)
@@ -114,7 +123,8 @@ def settings(app: ASGIApp, **more: Any) -> uvicorn.Config:
         "http": Connection,
         "ws": "none",
         "log_config": None,
-        "log_level": "warning",
+        "log_level": "error",  # a line for each broken request would be anybody's to write
+        "proxy_headers": False,  # an address that a client may choose would be no brake
         "timeout_graceful_shutdown": END_S,
         "server_header": False,
     }

@@ -67,7 +67,9 @@ def answers(endpoint: Endpoint) -> Endpoint:
         try:
             return await endpoint(server, request)
         except (ValueError, TypeError, OSError) as error:
-            is_full = isinstance(error, OSError) and error.errno in FULL
-            raise HTTPException(507 if is_full else 400, " ".join(str(error).split())) from error
+            said = " ".join(str(error).split())
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise HTTPException(507, f"the disk is full, nothing was kept: {said}") from error
+            raise HTTPException(400, said) from error
 
     return answered

@@ -22,7 +22,7 @@ LONGEST_NAME = 80
 
 @asynccontextmanager
 async def form_of(request: Request) -> AsyncIterator[FormData]:
-    """The parts of a multipart request: at most 8 fields of 1 MiB and 4 files, on disk when large."""
+    """The parts of a multipart request: at most 8 fields of 4 MiB and 4 files, on disk when large."""
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         raise ValueError("needs a multipart/form-data request")
     async with request.form(max_files=4, max_fields=8, max_part_size=LARGEST_TEXT) as form:
