@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -47,6 +48,11 @@ class RunDirectory:
         """Folder of the worst kidney of a comparison."""
         return self.path / "meshes" / pair
 
+    @property
+    def uploads(self) -> Path:
+        """What clients of the server send, while it is read: nothing in it outlives the server."""
+        return self.path / "uploads"
+
     def stage(self, index: int) -> "StageDirectory":
         return StageDirectory(self.path / f"stage_{index}")
 
@@ -74,8 +80,13 @@ class RunDirectory:
 
     @contextmanager
     def served(self) -> Iterator[None]:
-        """Keeps other servers out, and lets the next stage train meanwhile; ValueError while one is in."""
+        """Keeps other servers out, and lets the next stage train meanwhile; ValueError while one is in.
+
+        What an earlier server left that was killed is swept away.
+        """
         with _locked(self.stage(1).path, f"{self.path}: another server serves this run; stop it first"):
+            shutil.rmtree(self.uploads, ignore_errors=True)
+            sweep_leftovers(self.path)
             yield
 
     def go_on(self, asked: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import ipaddress
+import logging
 import os
 import secrets
 import socket
@@ -32,6 +33,8 @@ class Arguments:
     """File with the token, one line. Default: the variable KIDSEG_TOKEN, else a fresh one, printed."""
     largest_mb: int = 1024
     """Largest request, in MB."""
+    unpacked_mb: int = 1024
+    """Largest CT or label map that an upload may become once it is unpacked, in MB; memory follows it."""
     idle_minutes: float = 30.0
     """Longest gap between two requests of a person that counts as work, in minutes."""
     approver: str | None = None
@@ -47,12 +50,15 @@ def run(arguments: Arguments) -> int:
         raise ValueError(f'serve: needs {", ".join(missing)}; install with pip install "kidseg_jax[serve]"')
     import uvicorn
 
+    from kidseg_jax.labelling.rest.connections import settings
     from kidseg_jax.labelling.rest.stage import open_stage
     from kidseg_jax.labelling.server import make_app
     from kidseg_jax.rundir import RunDirectory
 
     if not 0 <= arguments.port < 65536:
         raise ValueError(f"serve: --port must be 0 to 65535, got {arguments.port}")
+    if min(arguments.largest_mb, arguments.unpacked_mb) < 1:
+        raise ValueError("serve: --largest-mb and --unpacked-mb must be at least 1")
     token = None if is_loopback(arguments.host) else token_of(arguments.token_file)
     approver = ["--approver", arguments.approver] if arguments.approver else []
     train = [sys.executable, "-m", "kidseg_jax.stage", "--resume", str(arguments.run), "--accept-partial"]
@@ -62,15 +68,16 @@ def run(arguments: Arguments) -> int:
         token=token,
         largest_bytes=arguments.largest_mb * 1_000_000,
         idle_s=60 * arguments.idle_minutes,
+        most_bytes=arguments.unpacked_mb * 1_000_000,
     )
-    config = uvicorn.Config(app, log_config=None, log_level="warning", limit_concurrency=64)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # anybody may write broken bodies
     with RunDirectory(arguments.run).served():
         listener = listen(arguments.host, arguments.port)
         host, port = listener.getsockname()[:2]
         _say_origin(open_stage(arguments.run).models)
         print(f"serving {arguments.run} on http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
         with contextlib.suppress(KeyboardInterrupt):  # raised once more after the server has ended in order
-            uvicorn.Server(config).run(sockets=[listener])
+            uvicorn.Server(settings(app)).run(sockets=[listener])
     return 0
 
 

@@ -7,13 +7,14 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from kidseg_jax.labelling.rest import control, store, work
 from kidseg_jax.labelling.rest.access import Access, TooLarge, too_large
+from kidseg_jax.labelling.rest.brake import Brake
 from kidseg_jax.labelling.rest.jobs import Jobs
 from kidseg_jax.labelling.rest.state import Endpoint, Server
 
@@ -54,21 +55,24 @@ def make_app(
     token: str | None = None,
     largest_bytes: int = 1 << 30,
     idle_s: float = 1800.0,
+    most_bytes: int = 1 << 30,
 ) -> ASGIApp:
     """The application that serves the newest stage of a run that waits for people.
 
     train_command: what trains the next stage, run when a client asks for training. token: None means that
     only this machine may ask. largest_bytes: of one request's body. idle_s: the longest gap between two
-    requests of a person that still counts as work. Raises ValueError when no stage of the run waits for
-    people.
+    requests of a person that still counts as work. most_bytes: of voxels that an uploaded file may become.
+    Raises ValueError when no stage of the run waits for people.
     """
-    server = Server(run, Jobs(train_command), token=token, idle_s=idle_s)
+    brake = None if token is None else Brake(token)
+    server = Server(run, Jobs(train_command), brake=brake, idle_s=idle_s, most_bytes=most_bytes)
     routes = [
         Route(path, _bound(endpoint, server), methods=methods.split()) for methods, path, endpoint in ROUTES
     ]
     handlers: dict[Any, Callable[[Request, Exception], Response]] = {
         TooLarge: lambda request, error: too_large(str(error)),
         HTTPException: _refusal,
+        ClientDisconnect: lambda request, error: Response(status_code=400),  # nobody is there to read it
     }
 
     @asynccontextmanager
@@ -77,7 +81,7 @@ def make_app(
         server.jobs.stop()
 
     app = Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
-    return Access(app, token, largest_bytes)
+    return Access(app, brake, largest_bytes)
 
 
 def _bound(endpoint: Endpoint, server: Server) -> Callable[[Request], Any]:

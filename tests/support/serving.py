@@ -48,10 +48,12 @@ def make_study(run: Path, cases: tuple[str, ...] = CASES, blind: tuple[str, ...]
 
 @contextmanager
 def serving(app) -> Iterator["Client"]:
-    """The application on a free port of this machine; a client for it."""
+    """The application on a free port of this machine, as `serve` sets it up; a client for it."""
     import uvicorn
 
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, log_level="critical")
+    from kidseg_jax.labelling.rest.connections import settings
+
+    config = settings(app, host="127.0.0.1", port=0, log_level="critical")
     listener = config.bind_socket()
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

@@ -1,6 +1,7 @@
 """Who may ask, and how much they may send: the outermost layer of the server."""
 
-import hmac
+import asyncio
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +11,13 @@ import anyio
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+from kidseg_jax.labelling.rest.brake import Brake
+
 DRAINED_BYTES, DRAINED_S = 64 << 20, 5.0
+LARGEST_TEXT = 4 << 20
+FILES_AT = ("/infer/", "/datastore/")  # what may hold files; every other body is text
 OPEN_PATHS = ("/auth", "/auth/", "/auth/token", "/auth/token/")
+TOO_MANY = "too many wrong tokens came from this address; wait and try again"
 
 
 class TooLarge(Exception):
@@ -23,56 +28,86 @@ class TooLarge(Exception):
 class Access:
     """Refuses foreign hosts and web pages, wrong tokens and large bodies before the application sees them.
 
-    token: what `Authorization: Bearer` must hold; None on loopback, where instead the Host must be a
-    loopback name, so that no web page can reach the server under a name of its own. A request that a
-    browser sends for another site (Origin) is refused everywhere. largest_bytes bounds a body, whether or
-    not its length is declared.
+    brake: compares what `Authorization: Bearer` holds; None on loopback, where instead the Host must be a
+    loopback name or address, so that no web page can reach the server under a name of its own. A request that
+    a browser sends for another site (Origin) is refused everywhere. largest_bytes bounds a body with files,
+    `LARGEST_TEXT` any other, whether or not its length is declared.
     """
 
     app: ASGIApp
-    token: str | None
+    brake: Brake | None
     largest_bytes: int
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        refusal = self._refusal(scope["path"], headers)
+        path = scope["path"]
+        largest = self.largest_bytes if path.startswith(FILES_AT) else min(LARGEST_TEXT, self.largest_bytes)
+        refusal = _refused_page(headers, needs_loopback=self.brake is None)
+        if refusal is None and self.brake is not None and path not in OPEN_PATHS:
+            refusal = await _refused_token(headers, self.brake, address_of(scope))
+        refusal = refusal or _refused_length(headers, largest)
         if refusal:
             if refusal.status_code == 413 and int(headers["content-length"]) <= DRAINED_BYTES:
                 await _drain(receive)
             return await refusal(scope, receive, send)
-        taken = 0
+        taken, is_answered = 0, False
 
         async def bounded() -> Message:
             nonlocal taken
             message = await receive()
             taken += len(message.get("body", b""))
-            if taken > self.largest_bytes:
+            if taken > largest:
                 if message.get("more_body"):
                     await _drain(receive)
-                raise TooLarge(f"a request may hold {self.largest_bytes} bytes")
+                raise TooLarge(f"a request may hold {largest} bytes")
             return message
 
-        await self.app(scope, bounded, send)
+        async def noted(message: Message) -> None:
+            nonlocal is_answered
+            is_answered = True
+            await send(message)
 
-    def _refusal(self, path: str, headers: Mapping[str, str]) -> JSONResponse | None:
-        host = headers.get("host", "")
-        if self.token is None and urlsplit(f"//{host}").hostname not in LOOPBACK:
-            return _error(403, f"this server is for this machine alone, got the host {host!r}")
-        origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
-            return _error(403, f"requests from web pages of {origin!r} are refused")
-        if self.token is not None and path not in OPEN_PATHS:
-            kind, _, given = headers.get("authorization", "").partition(" ")
-            if kind.lower() != "bearer" or not same(given, self.token):
-                return _error(401, "needs a token", {"WWW-Authenticate": "Bearer"})
-        length = headers.get("content-length", "0")
-        if not length.isdigit():
-            return _error(400, f"content-length must be a number, got {length!r}")
-        if int(length) > self.largest_bytes:
-            return too_large(f"a request may hold {self.largest_bytes} bytes")
-        return None
+        try:
+            await self.app(scope, bounded, noted)
+        except asyncio.CancelledError:  # the server ends: whoever still waits is told so
+            if is_answered:
+                raise
+            await _error(503, "the server ends", {"Connection": "close"})(scope, receive, send)
+
+
+def _refused_page(headers: Mapping[str, str], needs_loopback: bool) -> JSONResponse | None:
+    host, origin = headers.get("host", ""), headers.get("origin")
+    try:
+        named = urlsplit(f"//{host}")
+        name = named.hostname if named.port != 0 else None  # asked for to be checked
+        site = host if origin is None else urlsplit(origin).netloc
+    except ValueError as error:
+        return _error(400, f"host or origin cannot be read: {error}")
+    if needs_loopback and not is_own(name or ""):
+        return _error(403, f"this server is for this machine alone, got the host {host!r}")
+    if site != host:
+        return _error(403, f"requests from web pages of {origin!r} are refused")
+    return None
+
+
+async def _refused_token(headers: Mapping[str, str], brake: Brake, address: str) -> JSONResponse | None:
+    kind, _, given = headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer" and given:
+        opens = await brake.opens(given, address)
+        if opens:
+            return None
+        if opens is None:
+            return _error(429, TOO_MANY, {"Retry-After": "5"})
+    return _error(401, "needs a token", {"WWW-Authenticate": "Bearer"})
+
+
+def _refused_length(headers: Mapping[str, str], largest: int) -> JSONResponse | None:
+    length = headers.get("content-length", "0")
+    if not (length.isascii() and length.isdigit() and len(length) <= 20):
+        return _error(400, f"content-length must be a number, got {length[:40]!r}")
+    return too_large(f"a request may hold {largest} bytes") if int(length) > largest else None
 
 
 async def _drain(receive: Receive) -> None:
@@ -91,9 +126,18 @@ def too_large(detail: str) -> JSONResponse:
     return _error(413, detail, {"Connection": "close"})
 
 
-def same(given: str, token: str) -> bool:
-    """Whether two secrets are equal, in a time that does not say how much of them is."""
-    return hmac.compare_digest(given.encode(), token.encode())
+def is_own(host: str) -> bool:
+    """Whether a host is this machine itself: localhost, or an address such as 127.0.0.2 or ::1."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def address_of(scope: Scope) -> str:
+    """The address of who asks, empty where it is not known."""
+    client = scope.get("client")
+    return client[0] if client else ""
 
 
 def _error(status: int, detail: str, headers: dict[str, Any] | None = None) -> JSONResponse:

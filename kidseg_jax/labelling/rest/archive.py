@@ -56,15 +56,15 @@ def train_list(stage: WaitingStage) -> list[dict[str, str]]:
     return pairs
 
 
-def dataset_zip(stage: WaitingStage, limit_cases: int = 0) -> FileResponse:
+def dataset_zip(stage: WaitingStage, folder: Path, limit_cases: int = 0) -> FileResponse:
     """A zip of image/ and label/ of the cases that are done, of the first limit_cases when it is not 0.
 
-    Built in a temporary file that is removed when it has been sent. ValueError when no case is done.
+    Built in a file below `folder` that is removed when it has been sent. ValueError when no case is done.
     """
     pairs = train_list(stage)[: limit_cases or None]
     if not pairs:
         raise ValueError("dataset: no case has a final label yet")
-    handle, name = tempfile.mkstemp(prefix="kidseg_", suffix=".zip")
+    handle, name = tempfile.mkstemp(suffix=".zip", dir=folder)
     try:
         with os.fdopen(handle, "wb") as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
             for pair in pairs:

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from kidseg_jax.labelling.rest import wire
-from kidseg_jax.labelling.rest.access import same
+from kidseg_jax.labelling.rest.access import LARGEST_TEXT, TOO_MANY, address_of
 from kidseg_jax.labelling.rest.state import MODEL, Server, answers
 
 
@@ -49,18 +49,21 @@ async def no_session(server: Server, request: Request) -> Response:
 
 
 async def auth(server: Server, request: Request) -> Response:
-    return JSONResponse({"enabled": server.token is not None, "client_id": "kidseg_jax", "realm": ""})
+    return JSONResponse({"enabled": server.brake is not None, "client_id": "kidseg_jax", "realm": ""})
 
 
 @answers
 async def auth_token(server: Server, request: Request) -> Response:
-    if server.token is None:
+    if server.brake is None:
         return JSONResponse({"access_token": None, "token_type": None})
-    async with request.form(max_files=0, max_fields=8, max_part_size=wire.LARGEST_FIELD) as form:
+    async with request.form(max_files=0, max_fields=8, max_part_size=LARGEST_TEXT) as form:
         given = str(form.get("password", ""))
-    if not same(given, server.token):
+    opens = await server.brake.opens(given, address_of(request.scope))
+    if opens is None:
+        raise HTTPException(429, TOO_MANY, {"Retry-After": "5"})
+    if not opens:
         raise HTTPException(401, "the password is not the server's token")
-    return JSONResponse({"access_token": server.token, "token_type": "bearer"})
+    return JSONResponse({"access_token": server.brake.token, "token_type": "bearer"})
 
 
 async def auth_valid(server: Server, request: Request) -> Response:

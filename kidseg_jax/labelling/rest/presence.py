@@ -12,15 +12,18 @@ from kidseg_jax.atomic import write_text
 from kidseg_jax.labelling.events import now, seconds_between
 from kidseg_jax.labelling.rest.stage import Worked
 
+MOST_RUNNING = 1024
+
 
 @dataclass
 class Presence:
     """What clients touch, and when. Thread-safe.
 
     idle_s: a gap between two requests counts as work up to this long, and a case is kept for a client this
-    long. file: where running times outlive a restart of the server, which is a gap like any other; None keeps
-    them in memory. counted: client, case and opening of times that are in the ledger already: a server that
-    was killed after it wrote them has left them in the file. Raises ValueError for a file of something else.
+    long. Of more than `MOST_RUNNING` times at once the one that rested the longest is given up. file: where
+    running times outlive a restart of the server, which is a gap like any other; None keeps them in memory.
+    counted: client, case and opening of times that are in the ledger already: a server that was killed after
+    it wrote them has left them in the file. Raises ValueError for a file of something else.
     """
 
     idle_s: float
@@ -65,8 +68,14 @@ class Presence:
             self._touched.pop((client, case), None)
             self._keep()
 
-    def take_next(self, client: str, ranked: Sequence[str]) -> str | None:
-        """The first case that nobody has, else the first that this client has, else None; it is touched."""
+    def take_next(
+        self, client: str, ranked: Sequence[str], is_waiting: Callable[[str], bool] = lambda case: True
+    ) -> str | None:
+        """The first case that nobody has, else the first that this client has, else None; it is touched.
+
+        is_waiting: whether a case still has no label, asked while nobody can `leave` one: a client
+        leaves a case once its label is stored, so one that was finished since it was ranked is not given out.
+        """
         with self._lock:
             at = self.clock()
             held: dict[str, set[str]] = {}
@@ -75,7 +84,7 @@ class Presence:
                     held.setdefault(case, set()).add(who)
             free = [case for case in ranked if case not in held]
             own = [case for case in ranked if client in held.get(case, ())]
-            case = next(iter((*free, *own)), None)
+            case = next(filter(is_waiting, (*free, *own)), None)
             if case is not None:
                 self._touch(client, case)
             return case
@@ -84,6 +93,8 @@ class Presence:
         at = self.clock()
         opened, active_s, last = self._touched.get((client, case), (now(), 0.0, at))
         self._touched[client, case] = (opened, active_s + min(at - last, self.idle_s), at)
+        if len(self._touched) > MOST_RUNNING:
+            del self._touched[min(self._touched, key=lambda who: self._touched[who][2])]
         self._keep()
 
     def _keep(self) -> None:

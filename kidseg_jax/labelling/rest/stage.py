@@ -2,16 +2,20 @@
 
 import os
 import secrets
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from kidseg_jax.atomic import sync_folder
 from kidseg_jax.labelling.corrected import ENDINGS, add_version, read_corrected, versions
 from kidseg_jax.labelling.events import LabelEvent, TimeEvent, content_hash
 from kidseg_jax.labelling.ledger import append
 from kidseg_jax.labelling.returned import Corrected, check_one, label_events
 from kidseg_jax.labelling.worklist import LIST, ToCorrect, WorkList, read_list
 from kidseg_jax.rundir import RunDirectory, StageDirectory
+
+_SUBMITTING = threading.Lock()  # one server serves a run
 
 
 @dataclass(frozen=True)
@@ -78,8 +82,9 @@ class WaitingStage:
 
         upload: a finished file; what counts is its ending and its voxels, renumbered by names. The ledger
         is written after the file, so that a kill between the two leaves a file that the stage finds by
-        itself. A label other than final is kept beside them and not in the ledger. Raises ValueError for a
-        label that cannot be used.
+        itself; where it cannot be written the file goes again, and the same upload may be tried again. A
+        label other than final is kept beside them and not in the ledger. Raises ValueError for a label that
+        cannot be used, OSError where the disk is full.
         """
         from kidseg_jax.formats.volumes import write_volume
 
@@ -92,11 +97,19 @@ class WaitingStage:
             if tag != "final":
                 return add_version(folder, case, temporary)
             checked = check_one(self.directory.to_correct, work, temporary, accept_unchanged=True)
-            path = self._same_as_newest(case, checked) or add_version(folder, case, temporary)
+            with _SUBMITTING:
+                known = self._same_as_newest(case, checked)
+                path = known or add_version(folder, case, temporary)
+                try:
+                    self._record(checked, annotator, tool, worked)
+                except BaseException:
+                    if known is None:
+                        path.unlink()
+                        sync_folder(folder)
+                    raise
+            return path
         finally:
             temporary.unlink(missing_ok=True)
-        self._record(checked, annotator, tool, worked)
-        return path
 
     def _same_as_newest(self, case: str, checked: Corrected) -> Path | None:
         """The newest version when it holds the same labels already: a request that was sent twice."""

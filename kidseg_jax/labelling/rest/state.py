@@ -1,5 +1,6 @@
 """What the routes share: the run, who works on what, the job that trains, and how errors are said."""
 
+import errno
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from pathlib import Path
@@ -12,29 +13,43 @@ from starlette.responses import Response
 from kidseg_jax.imaging.structures import STRUCTURES
 from kidseg_jax.labelling.events import TimeEvent
 from kidseg_jax.labelling.ledger import read_ledger
+from kidseg_jax.labelling.rest.brake import Brake
 from kidseg_jax.labelling.rest.jobs import Jobs
 from kidseg_jax.labelling.rest.presence import Presence
 from kidseg_jax.labelling.rest.stage import WaitingStage, open_stage
+from kidseg_jax.rundir import RunDirectory
 
 MODEL = "kidseg"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LABELS = {structure.name: structure.label for structure in STRUCTURES}
 Endpoint = Callable[["Server", Request], Awaitable[Response]]
 
 
 class Server:
-    """The state behind the routes: the run, who works on what, and the job that trains the next stage."""
+    """The state behind the routes: the run, who works on what, and the job that trains the next stage.
 
-    def __init__(self, run: Path, jobs: Jobs, *, token: str | None, idle_s: float):
-        self.run, self.jobs, self.token = run, jobs, token
+    most_bytes: of voxels that an uploaded file may become. segmenting: one CT or archive at a time, reading:
+    two label maps, so that memory is bounded however many ask.
+    """
+
+    def __init__(self, run: Path, jobs: Jobs, *, brake: Brake | None, idle_s: float, most_bytes: int):
+        self.run, self.jobs, self.brake, self.most_bytes = run, jobs, brake, most_bytes
         times = read_ledger(self.stage.ledger).events(TimeEvent)
         counted = {(time.annotator, time.case, time.opened) for time in times}
         self.presence = Presence(idle_s, run / "presence.json", counted)
-        self.one_at_a_time = anyio.CapacityLimiter(1)
+        self.segmenting, self.reading = anyio.CapacityLimiter(1), anyio.CapacityLimiter(2)
 
     @property
     def stage(self) -> WaitingStage:
         """The newest stage that waits for people, as it stands on disk now."""
         return open_stage(self.run)
+
+    @property
+    def uploads(self) -> Path:
+        """The folder in which uploads lie while they are read."""
+        folder = RunDirectory(self.run).uploads
+        folder.mkdir(exist_ok=True)
+        return folder
 
     def case(self, request: Request, name: str = "image") -> tuple[WaitingStage, str]:
         """The stage and the case that a request names; 404 for a name that is not on its list."""
@@ -45,13 +60,16 @@ class Server:
 
 
 def answers(endpoint: Endpoint) -> Endpoint:
-    """Bad input becomes 400 and one line of JSON; it never ends the server."""
+    """Bad input becomes 400, a full disk 507, with one line of JSON; neither ends the server."""
 
     @wraps(endpoint)
     async def answered(server: Server, request: Request) -> Response:
         try:
             return await endpoint(server, request)
         except (ValueError, TypeError, OSError) as error:
-            raise HTTPException(400, " ".join(str(error).split())) from error
+            said = " ".join(str(error).split())
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise HTTPException(507, f"the disk is full, nothing was kept: {said}") from error
+            raise HTTPException(400, said) from error
 
     return answered

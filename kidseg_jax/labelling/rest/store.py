@@ -19,7 +19,7 @@ async def get_image(server: Server, request: Request) -> Response:
     expected = request.query_params.get("check_sum")
     if expected and not await anyio.to_thread.run_sync(has_checksum, path, expected):
         raise HTTPException(404, f"{case}: the checksum does not hold")
-    return FileResponse(path, filename=path.name)
+    return _file(path)
 
 
 @answers
@@ -32,7 +32,7 @@ async def get_label(server: Server, request: Request) -> Response:
         path = next(reversed(stage.labels(case)), None) if tag == "final" else None
     if path is None:
         raise HTTPException(404, f"{case}: no label with the tag {tag[:40]!r}")
-    return FileResponse(path, filename=path.name)
+    return _file(path)
 
 
 @answers
@@ -60,8 +60,10 @@ async def datastore(server: Server, request: Request) -> Response:
 @answers
 async def dataset(server: Server, request: Request) -> Response:
     limit = int(request.query_params.get("limit_cases") or 0)
-    async with server.one_at_a_time:
-        return await anyio.to_thread.run_sync(dataset_zip, server.stage, limit)
+    if limit < 0:
+        raise ValueError(f"limit_cases: must not be negative, got {limit}")
+    async with server.segmenting:
+        return await anyio.to_thread.run_sync(dataset_zip, server.stage, server.uploads, limit)
 
 
 async def refused(server: Server, request: Request) -> Response:
@@ -69,6 +71,13 @@ async def refused(server: Server, request: Request) -> Response:
     raise HTTPException(
         403, "the cases of a run are fixed, and its labels are kept: nothing is added or removed here"
     )
+
+
+def _file(path: Path) -> FileResponse:
+    """A file to download; 404 where it was moved away since the list was made."""
+    if not path.is_file():
+        raise HTTPException(404, f"{path.name} is not there any more")
+    return FileResponse(path, filename=path.name)
 
 
 def has_checksum(path: Path, expected: str) -> bool:

@@ -1,7 +1,9 @@
 """What goes over the wire, as MONAI Label's clients write and read it."""
 
 import json
+import math
 import secrets
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -12,25 +14,33 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
 
-LARGEST_FIELD = 1 << 20
+from kidseg_jax.formats.raw import untrusted
+from kidseg_jax.labelling.rest.access import LARGEST_TEXT
+
+LONGEST_NAME = 80
 
 
 @asynccontextmanager
 async def form_of(request: Request) -> AsyncIterator[FormData]:
-    """The parts of a multipart request: at most 8 fields of 1 MiB and 4 files, on disk when large."""
+    """The parts of a multipart request: at most 8 fields of 4 MiB and 4 files, on disk when large."""
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         raise ValueError("needs a multipart/form-data request")
-    async with request.form(max_files=4, max_fields=8, max_part_size=LARGEST_FIELD) as form:
+    async with request.form(max_files=4, max_fields=8, max_part_size=LARGEST_TEXT) as form:
         yield form
 
 
 def params_of(text: object) -> dict[str, Any]:
-    """The `params` field: a JSON object, empty when absent; ValueError for anything else."""
+    """The `params` field: a JSON object, empty when absent; ValueError for anything else.
+
+    That is also what JSON has no words for although Python takes it (infinite numbers, halves of characters):
+    it could not be said back, or written to the ledger.
+    """
     if text in (None, "", b""):
         return {}
     try:
         params = json.loads(text)  # pyright: ignore[reportArgumentType]
-    except (TypeError, ValueError) as error:
+        json.dumps(params, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"params: need a JSON object, got {str(text)[:80]!r}") from error
     if params is None:
         return {}
@@ -40,9 +50,16 @@ def params_of(text: object) -> dict[str, Any]:
 
 
 def client_of(params: Mapping[str, Any]) -> str:
-    """Who asks: the client's own name for itself, `unknown` when it gives none."""
-    name = params.get("client_id")
-    return " ".join(name.split())[:80] or "unknown" if isinstance(name, str) else "unknown"
+    """Who asks: the client's own name for itself, `unknown` when it gives none.
+
+    It goes to the ledger and to terminals: ValueError for a name with characters that do not print, such as
+    those that move a terminal's cursor, and for one of more than `LONGEST_NAME`.
+    """
+    given = params.get("client_id")
+    name = " ".join(given.split()) if isinstance(given, str) else ""
+    if not name.isprintable() or len(name) > LONGEST_NAME:
+        raise ValueError(f"client_id: need up to {LONGEST_NAME} characters that print, got {name[:80]!r}")
+    return name or "unknown"
 
 
 def names_of(params: Mapping[str, Any]) -> dict[int, str] | None:
@@ -51,21 +68,31 @@ def names_of(params: Mapping[str, Any]) -> dict[int, str] | None:
     if not info:
         return None
     try:
-        return {int(entry["idx"]): str(entry["name"]) for entry in info}
-    except (KeyError, TypeError, ValueError) as error:
+        numbers = [float(entry["idx"]) for entry in info]
+        if any(not math.isfinite(number) or number != int(number) for number in numbers):
+            raise ValueError("idx: need whole numbers")
+        return {int(n): str(entry["name"]) for n, entry in zip(numbers, info, strict=True)}
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"label_info: need a list of name and idx, got {str(info)[:80]!r}") from error
 
 
 @contextmanager
-def on_disk(upload: UploadFile, ending: str) -> Iterator[Path]:
-    """An uploaded file as a path with this ending, gone afterwards. To be used in a worker thread."""
-    with tempfile.TemporaryDirectory(prefix="kidseg_") as folder:
-        path = Path(folder) / f"upload{ending}"
-        with open(path, "wb") as target:
-            upload.file.seek(0)
-            while chunk := upload.file.read(1 << 20):
-                target.write(chunk)
-        yield path
+def on_disk(upload: UploadFile, ending: str, folder: Path, most_bytes: int) -> Iterator[Path]:
+    """An uploaded file as a path with this ending, below `folder`, gone afterwards.
+
+    To be used in a worker thread. What is read within becomes at most `most_bytes` of voxels, and no header
+    leads to another file.
+    """
+    with tempfile.TemporaryDirectory(dir=folder) as own, untrusted(most_bytes):
+        yield saved(upload, Path(own) / f"upload{ending}")
+
+
+def saved(upload: UploadFile, path: Path) -> Path:
+    """The path, with what was uploaded in it."""
+    with open(path, "wb") as target:
+        upload.file.seek(0)
+        shutil.copyfileobj(upload.file, target, 1 << 20)
+    return path
 
 
 def multipart(params: Mapping[str, Any], name: str, image: bytes) -> Response:

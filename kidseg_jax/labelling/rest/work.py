@@ -3,7 +3,6 @@
 import tempfile
 import time
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,9 @@ from starlette.responses import JSONResponse, Response
 from kidseg_jax.imaging.volume import Volume
 from kidseg_jax.labelling.query import DEFAULT, STRATEGIES, Strategy, order
 from kidseg_jax.labelling.rest import wire
+from kidseg_jax.labelling.rest.access import is_own
 from kidseg_jax.labelling.rest.archive import stats
+from kidseg_jax.labelling.rest.segment import segmented
 from kidseg_jax.labelling.rest.stage import WaitingStage, ending_of
 from kidseg_jax.labelling.rest.state import LABELS, MODEL, Server, answers
 
@@ -66,10 +67,14 @@ async def next_sample(server: Server, request: Request) -> Response:
     client = wire.client_of(params)
     scores = {case: work.score for case, work in stage.works.items()}
     ranked = order(sorted(waiting), scores, offered[strategy], np.random.default_rng())
-    case = await anyio.to_thread.run_sync(server.presence.take_next, client, ranked)
+
+    def is_waiting(case: str) -> bool:
+        return not stage.labels(case)
+
+    case = await anyio.to_thread.run_sync(server.presence.take_next, client, ranked, is_waiting)
     if case is None:
         return JSONResponse({})
-    is_local = request.client is not None and request.client.host in ("127.0.0.1", "::1")
+    is_local = request.client is not None and is_own(request.client.host)
     path = str(stage.image(case).resolve()) if is_local else ""
     ts = int(time.time())
     strategies = {strategy: {"ts": ts, "client_id": client}}
@@ -88,15 +93,14 @@ async def infer(server: Server, request: Request) -> Response:
             params, file = wire.params_of(form.get("params")), form.get("file")
             ending = _result_ending(params)
             if isinstance(file, UploadFile):
-                async with server.one_at_a_time:
-                    image = await anyio.to_thread.run_sync(_segmented, server.stage, file, ending)
+                image = await segmented(server, file, ending)
                 return _labelled(request, "upload", ending, image, began)
     else:
         params = {}
         ending = _result_ending(params)
     stage, case = server.case(request)
     await anyio.to_thread.run_sync(server.presence.touch, wire.client_of(params), case)
-    image = await anyio.to_thread.run_sync(_predicted, stage, case, ending)
+    image = await anyio.to_thread.run_sync(_predicted, stage, case, ending, limiter=server.reading)
     return _labelled(request, case, ending, image, began)
 
 
@@ -114,12 +118,12 @@ async def save_label(server: Server, request: Request) -> Response:
         worked = server.presence.worked(client, case) if tag == "final" else None
 
         def submit() -> Path:
-            with wire.on_disk(label, ending) as path:
+            with wire.on_disk(label, ending, server.uploads, server.most_bytes) as path:
                 return stage.submit(
                     case, path, tag=tag, annotator=client, tool="monailabel", names=names, worked=worked
                 )
 
-        path = await anyio.to_thread.run_sync(submit)
+        path = await anyio.to_thread.run_sync(submit, limiter=server.reading)
     if tag == "final":
         await anyio.to_thread.run_sync(server.presence.leave, client, case)
     return JSONResponse({"image": case, "label": case, "version": path.name})
@@ -164,22 +168,6 @@ def _predicted(stage: WaitingStage, case: str, ending: str) -> bytes | None:
     if path is None:
         return None
     return path.read_bytes() if ending == ".seg.nrrd" else _file_bytes(read_labels(path), ending)
-
-
-def _segmented(stage: WaitingStage, upload: UploadFile, ending: str) -> bytes:
-    """Labels of a CT that came with the request, by the stage's own model."""
-    from kidseg_jax.formats.volumes import read_ct
-    from kidseg_jax.network.cascade import predict
-
-    with wire.on_disk(upload, ending_of(upload.filename or "")) as path:
-        return _file_bytes(predict(_models(stage.models), read_ct(path)).labels, ending)
-
-
-@lru_cache(maxsize=1)
-def _models(path: Path) -> Any:
-    from kidseg_jax.network.models import load_models
-
-    return load_models(path)
 
 
 def _file_bytes(labels: Volume, ending: str) -> bytes:
