@@ -1,14 +1,16 @@
 """How fast is a training step, beside MONAI's DynUNet in PyTorch, and how long before the first one?
 
     python benchmarks/training.py                    64^3 and 96^3 on CPU, 2 threads, float32 and bfloat16
-    python benchmarks/training.py --device gpu       bfloat16 on both sides; PyTorch compiled, channels last
+    python benchmarks/training.py --device gpu       the preset gpu's fine network, bfloat16 on both sides;
+                                                     PyTorch compiled, channels last, cuDNN's fastest
     python benchmarks/training.py --compile          to the first step of the demo, each a fresh process
 
 All take the same widths, patch and batch, Dice and cross-entropy over 6 classes, and Adam. They run in one
 process and take turns, so that a change of load touches all; the first step of each, which compiles, does
-not count. Reported are medians of --repeats. On a GPU the rate of the arithmetic of all convolutions (forward
-once, backward twice) stands over that of large bfloat16 matrix products, measured here. Peers: the extra
-`bench`. Rows go to benchmarks/results/training.csv and training_compile.csv.
+not count. Reported are medians of --repeats. On a GPU the step as the preset trains, with Muon and turns, is
+timed too; the rate of the arithmetic of all convolutions (forward once, backward twice) stands over that of
+large bfloat16 matrix products, and the bytes that XLA counts over those of a large copy, both measured here.
+Peers: the extra `bench`. Rows go to benchmarks/results/training.csv and training_compile.csv.
 """
 
 import argparse
@@ -20,56 +22,63 @@ import tempfile
 import time
 from collections.abc import Callable
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rows import about, append_rows, say
+
+if TYPE_CHECKING:
+    from kidseg_jax.config import NetConfig, TrainConfig
 
 N_CLASSES = 6
 WEIGHTS = (1.0, 20.0, 15.0, 15.0, 2.0, 8.0)
 Step = Callable[[], float]
 
 
-def draw(side: int) -> tuple[np.ndarray, np.ndarray]:
+def draw(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """A CT in HU, int16, of noise, and labels in blocks of eight voxels, uint8."""
     rng = np.random.default_rng(0)
-    coarse = rng.integers(0, N_CLASSES, (side // 8,) * 3).astype(np.uint8)
+    coarse = rng.integers(0, N_CLASSES, [n // 8 for n in shape]).astype(np.uint8)
     labels = coarse.repeat(8, 0).repeat(8, 1).repeat(8, 2)
     return rng.normal(50.0, 100.0, labels.shape).astype(np.int16), labels
 
 
-def our_step(side: int, features: tuple[int, ...], batch: int, dtype: str) -> Step:
-    """The whole step: augmentation, network, loss, Adam. It ends when the loss is on the host."""
+def our_step(net: "NetConfig", train: "TrainConfig") -> tuple[Step, float]:
+    """The whole step: augmentation, network, loss, optimizer. It ends when the loss is on the host.
+
+    And the 10^9 bytes that XLA counts, read and written, by the program that it makes of one.
+    """
     import jax
     import jax.numpy as jnp
 
-    from kidseg_jax.config import NetConfig, TrainConfig
-    from kidseg_jax.network.runtime import keep_freed_memory
+    from kidseg_jax.network.runtime import keep_compiled, keep_freed_memory
     from kidseg_jax.network.training import start
 
+    keep_compiled()
     keep_freed_memory()
-    ct, labels = draw(side)
-    net = NetConfig(features=features, patch=(side, side, side), dtype=dtype)
-    state, step = start(net, TrainConfig(class_weights=WEIGHTS, batch=batch), N_CLASSES, 1000, 0)
+    ct, labels = draw(net.patch)
+    state, step = start(net, train, N_CLASSES, 1000, 0)
     key = jax.random.key(0)
-    cts, targets = (jnp.asarray(ct),) * batch, (jnp.asarray(labels),) * batch
+    cts, targets = (jnp.asarray(ct),) * train.batch, (jnp.asarray(labels),) * train.batch
+    program: Any = step
+    counted = program.lower(state, cts, targets, key).compile().cost_analysis()
 
     def run() -> float:
         nonlocal state
         state, loss = step(state, cts, targets, key)
         return float(loss)
 
-    return run
+    return run, counted["bytes accessed"] / 1e9
 
 
-def monai_step(side: int, features: tuple[int, ...], batch: int, dtype: str, device: str) -> Step:
+def monai_step(net: "NetConfig", batch: int, dtype: str, device: str) -> Step:
     """MONAI's DynUNet: network, loss, Adam, on a patch that is already there. It ends as ours does."""
     import torch  # pyright: ignore[reportMissingImports]
     from monai.losses.dice import DiceCELoss  # pyright: ignore[reportMissingImports]
     from monai.networks.nets.dynunet import DynUNet  # pyright: ignore[reportMissingImports]
 
     torch.manual_seed(0)
-    ct, labels = draw(side)
+    (ct, labels), features = draw(net.patch), net.features
     strides = [1] + [2] * (len(features) - 1)
     model: Any = DynUNet(
         3, 1, N_CLASSES, [3] * len(features), strides, strides[1:], features, norm_name="instance"
@@ -80,6 +89,7 @@ def monai_step(side: int, features: tuple[int, ...], batch: int, dtype: str, dev
     target = torch.from_numpy(labels.astype(np.int64))[None, None].repeat(batch, 1, 1, 1, 1).to(device)
     x = x.to(device)
     if device == "cuda":
+        torch.backends.cudnn.benchmark = True
         model, x = model.to(memory_format=torch.channels_last_3d), x.to(memory_format=torch.channels_last_3d)
         model = torch.compile(model)
     loss_of = DiceCELoss(softmax=True, to_onehot_y=True, weight=torch.tensor(WEIGHTS, device=device))
@@ -106,20 +116,24 @@ def gflop(patch: tuple[int, ...], features: tuple[int, ...], pool: int, batch: i
     return 3 * batch * total / 1e9
 
 
-def matrix_gflops(n: int = 8192, products: int = 10) -> float:
-    """Rate of large bfloat16 matrix products, one after another: what this device's matrix units reach."""
+def best_rates(n: int = 8192, times: int = 10) -> tuple[float, float]:
+    """10^9 operations a second of large bfloat16 matrix products, and bytes of large copies, here at best."""
     import jax
     import jax.numpy as jnp
 
+    def seconds(once: Callable[[jax.Array], jax.Array], of: jax.Array) -> float:
+        chain = jax.jit(lambda a: jax.lax.fori_loop(0, times, lambda _, b: once(b), a))
+        chain(of).block_until_ready()
+        taken = []
+        for _ in range(5):
+            began = time.perf_counter()
+            chain(of).block_until_ready()
+            taken.append((time.perf_counter() - began) / times)
+        return median(taken)
+
     a = jax.random.normal(jax.random.key(0), (n, n), jnp.bfloat16) / n**0.5
-    chain = jax.jit(lambda a: jax.lax.fori_loop(0, products, lambda _, b: a @ b, a))
-    chain(a).block_until_ready()
-    seconds = []
-    for _ in range(5):
-        began = time.perf_counter()
-        chain(a).block_until_ready()
-        seconds.append(time.perf_counter() - began)
-    return products * 2.0 * n**3 / median(seconds) / 1e9
+    large = jax.random.normal(jax.random.key(0), (n, 8 * n), jnp.float32)
+    return 2e-9 * n**3 / seconds(lambda b: a @ b, a), 2e-9 * large.nbytes / seconds(lambda b: b + 1, large)
 
 
 def take_turns(steps: dict[str, Step], repeats: int) -> dict[str, list[float]]:
@@ -136,43 +150,50 @@ def take_turns(steps: dict[str, Step], repeats: int) -> dict[str, list[float]]:
     return seconds
 
 
-def compare(side: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """One row for each contestant at one patch size."""
+def compare(patch: tuple[int, int, int], arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """One row for each contestant at one patch size; ours first, PyTorch in bfloat16 last."""
+    from kidseg_jax.config import PRESETS, NetConfig, TrainConfig
     from kidseg_jax.network.runtime import describe_device
 
-    features, batch = tuple(arguments.features), arguments.batch
-    on_gpu = arguments.device == "gpu"
-    steps = {
-        f"kidseg_jax {dtype}": our_step(side, features, batch, dtype)
-        for dtype in (["bfloat16"] if on_gpu else ["float32"])
-    }
+    on_gpu, preset = arguments.device == "gpu", PRESETS["gpu"]
+    dtype = "bfloat16" if on_gpu else "float32"
+    net = preset.fine if on_gpu else NetConfig(features=tuple(arguments.features), patch=patch, dtype=dtype)
+    plain = TrainConfig(class_weights=WEIGHTS, batch=preset.fine_train.batch if on_gpu else arguments.batch)
+    steps, moved = {}, {}
+    for name, train in {"": plain, **({" as the preset": preset.fine_train} if on_gpu else {})}.items():
+        who = f"kidseg_jax {dtype}{name}"
+        steps[who], moved[who] = our_step(net, train)
     for dtype in ["bfloat16"] if on_gpu else ["float32", "bfloat16"]:
-        steps[f"MONAI DynUNet {dtype}"] = monai_step(
-            side, features, batch, dtype, "cuda" if on_gpu else "cpu"
-        )
+        device = "cuda" if on_gpu else "cpu"
+        steps[f"MONAI DynUNet {dtype}"] = monai_step(net, plain.batch, dtype, device)
     seconds = take_turns(steps, arguments.repeats)
-    ours, work = median(next(iter(seconds.values()))), gflop((side,) * 3, features, 2, batch)
-    peak = matrix_gflops() if on_gpu else float("nan")
-    return [
-        {
-            **about(),
-            "device": describe_device(),
-            "threads": 0 if on_gpu else arguments.threads,
-            "patch": f"{side}^3",
-            "features": "/".join(map(str, features)),
-            "batch": batch,
-            "who": name,
-            "repeats": arguments.repeats,
-            "step_s": median(times),
-            "fastest_s": min(times),
-            "ours_over_it": ours / median(times),
-            "gflops": work / median(times) if name.startswith("kidseg") else float("nan"),
-            "share_of_matrix_rate": work / median(times) / peak
-            if name.startswith("kidseg")
-            else float("nan"),
-        }
-        for name, times in seconds.items()
-    ]
+    ours, work = median(next(iter(seconds.values()))), gflop(net.patch, net.features, 2, plain.batch)
+    flops, bytes_s = best_rates() if on_gpu else (float("nan"), float("nan"))
+    rows = []
+    for who, times in seconds.items():
+        step_s = median(times)
+        gflops = work / step_s if who in moved else float("nan")
+        gbytes_s = moved[who] / step_s if on_gpu and who in moved else float("nan")
+        rows.append(
+            {
+                **about(),
+                "device": describe_device(),
+                "threads": 0 if on_gpu else arguments.threads,
+                "patch": "x".join(map(str, patch)),
+                "features": "/".join(map(str, net.features)),
+                "batch": plain.batch,
+                "who": who,
+                "repeats": arguments.repeats,
+                "step_s": step_s,
+                "fastest_s": min(times),
+                "ours_over_it": ours / step_s,
+                "gflops": gflops,
+                "share_of_matrix_rate": gflops / flops,
+                "gbytes_s": gbytes_s,
+                "share_of_copy_rate": gbytes_s / bytes_s,
+            }
+        )
+    return rows
 
 
 FIRST_STEP = """
@@ -252,8 +273,11 @@ def main() -> None:
         from kidseg_jax.network.runtime import take_device
 
         take_device()  # as the commands do; PyTorch needs the rest
-    for side in arguments.sides:
-        rows = compare(side, arguments)
+    from kidseg_jax.config import PRESETS
+
+    patches = [(side, side, side) for side in arguments.sides]
+    for patch in [PRESETS["gpu"].fine.patch] if arguments.device == "gpu" else patches:
+        rows = compare(patch, arguments)
         for row in rows:
             say(row)
         against = rows[-1] if arguments.device == "gpu" else rows[1]

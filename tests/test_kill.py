@@ -179,9 +179,8 @@ def test_a_corrected_file_that_was_changed_stops_the_run_and_nothing_is_written(
         write_volume(path, changed)
         before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
         assert stage.main([*arguments, str(out)]) == 2
-        said = capsys.readouterr().err
+        *_, said = capsys.readouterr().err.splitlines()
         assert said.startswith(f"kidseg_jax: {path}: not the labels that the ledger knows; put them back")
-        assert said.count("\n") == 1
         assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
 
 

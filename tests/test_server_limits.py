@@ -116,7 +116,7 @@ def test_a_ct_that_is_sent_is_bounded_before_memory_is_taken_and_segmented_elsew
     write_volume(good, Volume(hu.astype(np.int16), GRID))
     header = bytearray(gzip.decompress(good.read_bytes())[:352])
     header[42:48] = np.array([1000, 1000, 500], "<i2").tobytes()
-    with gzip.open(bomb, "wb", 1) as stream:
+    with gzip.GzipFile(bomb, "wb", 1) as stream:
         stream.write(header)
         for _ in range(100):
             stream.write(bytes(10_000_000))
@@ -185,16 +185,17 @@ def test_a_client_that_is_too_slow_is_cut_off(stage, monkeypatch, start: bytes):
         assert client.json("GET", "/info/")[0] == 200
 
 
-@pytest.mark.parametrize(("how", "code"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 0)])
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 0)])
 def test_a_stalled_upload_does_not_hold_up_the_end(tmp_path, how: signal.Signals, code: int):
-    with served(tmp_path) as (server, port):
-        connection = socket.create_connection(("127.0.0.1", port), timeout=60)
+    with (
+        served(tmp_path) as (server, port),
+        socket.create_connection(("127.0.0.1", port), timeout=60) as connection,
+    ):
         connection.sendall(STALLED)
         assert Client(port).json("GET", "/info/")[0] == 200
         server.send_signal(how)
         assert server.wait(60) == code
-        connection.close()
-    assert (tmp_path / "said").read_text() == ""
+    assert "Traceback" not in (tmp_path / "said").read_text()
 
 
 @pytest.mark.parametrize("line", ["Host: [", "Host: [::1", "Host: 127.0.0.1\r\nOrigin: http://["])
@@ -331,14 +332,11 @@ def test_guesses_of_one_network_at_once_are_not_compared_beyond_their_turn():
 
     async def guess() -> None:
         brake = Brake(TOKEN, clock=lambda: 0.0, sleep=never)
-        for i in range(FREE_TRIES + 10):
-            with anyio.move_on_after(0.01):
+        for i in range(FREE_TRIES + 60):
+            with anyio.move_on_after(0.001):
                 await brake.opens("guess", f"2001:db8::{i + 1:x}")
-        for _ in range(200):
-            with anyio.move_on_after(0.001) as waited:
-                assert await brake.opens(TOKEN, "2001:db8::ffff") is None
-                break
-        assert not waited.cancelled_caught
+        with anyio.fail_after(60):
+            assert await brake.opens(TOKEN, "2001:db8::ffff") is None
         assert await brake.opens(TOKEN, "2001:db8:1::1") is True
 
     anyio.run(guess)

@@ -45,8 +45,8 @@ def load_models(path: str | os.PathLike[str]) -> Models:
     if file.is_dir():
         trained = [stage.models for stage in RunDirectory(file).stages() if stage.models.exists()]
         if not trained:
-            wanted = RunDirectory(file).stage(1).models
-            raise FileNotFoundError(f"{file}: need a run directory with a stage's {wanted.name}, found none")
+            wanted = RunDirectory(file).stage(1).models.relative_to(file)
+            raise FileNotFoundError(f"{file}: need a run directory with {wanted}, found none")
         file = trained[-1]
     saved = checkpoint.read(file)
     coarse_net, fine_net, learned_from = _about(saved)

@@ -91,7 +91,7 @@ class WaitingStage:
         work = self.works[case]
         labels = read_corrected(upload, work.grid, names)
         folder = self._tagged(tag)
-        temporary = folder / f".{os.getpid()}.{secrets.token_hex(8)}.seg.nrrd"
+        temporary = self.directory.run.uploads / f"{secrets.token_hex(8)}.seg.nrrd"
         try:
             write_volume(temporary, labels)
             if tag != "final":

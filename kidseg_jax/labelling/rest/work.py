@@ -100,7 +100,9 @@ async def infer(server: Server, request: Request) -> Response:
         ending = _result_ending(params)
     stage, case = server.case(request)
     await anyio.to_thread.run_sync(server.presence.touch, wire.client_of(params), case)
-    image = await anyio.to_thread.run_sync(_predicted, stage, case, ending, limiter=server.reading)
+    image = await anyio.to_thread.run_sync(
+        _predicted, stage, case, ending, server.uploads, limiter=server.reading
+    )
     return _labelled(request, case, ending, image, began)
 
 
@@ -160,20 +162,20 @@ def _can_order(stage: WaitingStage, strategy: str) -> bool:
     )
 
 
-def _predicted(stage: WaitingStage, case: str, ending: str) -> bytes | None:
+def _predicted(stage: WaitingStage, case: str, ending: str, folder: Path) -> bytes | None:
     """The prediction of a case as a file of this format; None for a blind case."""
     from kidseg_jax.formats.volumes import read_labels
 
     path = stage.prediction(case)
     if path is None:
         return None
-    return path.read_bytes() if ending == ".seg.nrrd" else _file_bytes(read_labels(path), ending)
+    return path.read_bytes() if ending == ".seg.nrrd" else _file_bytes(read_labels(path), ending, folder)
 
 
-def _file_bytes(labels: Volume, ending: str) -> bytes:
+def _file_bytes(labels: Volume, ending: str, folder: Path) -> bytes:
     from kidseg_jax.formats.volumes import write_volume
 
-    with tempfile.TemporaryDirectory(prefix="kidseg_") as folder:
-        path = Path(folder) / f"labels{ending}"
+    with tempfile.TemporaryDirectory(dir=folder) as own:
+        path = Path(own) / f"labels{ending}"
         write_volume(path, labels)
         return path.read_bytes()
