@@ -3,9 +3,9 @@
     python benchmarks/gpu_profile.py [--preset gpu] [--steps 20]
 
 Every kernel that a step starts is laid to what it computes, by the name that XLA keeps of the operation it
-came from; for that, command buffers, which start many kernels under one name, are off. Reported are ms a step, the share of the device's busy time and the number of kernels; idle is the
-rest of a step's wall time. The largest single kernels are printed. Rows go to
-benchmarks/results/gpu_profile.csv.
+came from; for that, command buffers, which start many kernels under one name, are off. Reported are ms a step,
+the share of the device's busy time and the number of kernels; idle is the rest of a step's wall time. The
+largest single kernels are printed. Rows go to benchmarks/results/gpu_profile.csv.
 """
 
 import argparse
@@ -82,7 +82,8 @@ def main() -> None:
     net, train = PRESETS[arguments.preset].fine, PRESETS[arguments.preset].fine_train
     state, step = start(net, train, N_CLASSES, 1000, 0)
     ct, labels = draw(net.patch)
-    given = (jnp.asarray(ct),) * train.batch, (jnp.asarray(labels),) * train.batch, jax.random.key(0)
+    given = (jnp.asarray(ct),) * train.batch, (jnp.asarray(labels),) * train.batch
+    given = *given, jnp.array([ct.shape] * train.batch), jax.random.key(0)
     program: Any = step
     came_from = operations(program.lower(state, *given).compile().as_text())
     for _ in range(3):

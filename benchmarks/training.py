@@ -60,12 +60,13 @@ def our_step(net: "NetConfig", train: "TrainConfig") -> tuple[Step, float]:
     state, step = start(net, train, N_CLASSES, 1000, 0)
     key = jax.random.key(0)
     cts, targets = (jnp.asarray(ct),) * train.batch, (jnp.asarray(labels),) * train.batch
+    sizes = jnp.array([ct.shape] * train.batch)
     program: Any = step
-    counted = program.lower(state, cts, targets, key).compile().cost_analysis()
+    counted = program.lower(state, cts, targets, sizes, key).compile().cost_analysis()
 
     def run() -> float:
         nonlocal state
-        state, loss = step(state, cts, targets, key)
+        state, loss = step(state, cts, targets, sizes, key)
         return float(loss)
 
     return run, counted["bytes accessed"] / 1e9

@@ -48,7 +48,8 @@ def test_the_training_step_is_one_plain_program(on_a_gpu):
     state, step = start(NET, SETTINGS, 2, 10, 0)
     roi = (12, 12, 16)
     cts, labels = ((jax.ShapeDtypeStruct(roi, t),) * 2 for t in (jnp.int16, jnp.uint8))
-    program = lowered(step, state, cts, labels, jax.random.key(0)).as_text()
+    sizes = jax.ShapeDtypeStruct((2, 3), jnp.int32)
+    program = lowered(step, state, cts, labels, sizes, jax.random.key(0)).as_text()
     layers = 2 * 2 + 2  # encoder, decoder
     assert len(convolutions(program)) == 3 * layers - 1  # the image itself needs no gradient
     assert all(types(line) == {"bf16"} for line in convolutions(program))
@@ -115,8 +116,9 @@ def test_its_numerics_are_those_of_float32(on_a_gpu):
         net = NetConfig(features=NET.features, patch=NET.patch, dtype=dtype)
         state, step = start(net, SETTINGS, 2, 40, 0)
         seen = []
+        given = (jnp.asarray(ct),) * 2, (jnp.asarray(labels),) * 2, jnp.array([ct.shape] * 2)
         for _ in range(40):
-            state, loss = step(state, (jnp.asarray(ct),) * 2, (jnp.asarray(labels),) * 2, jax.random.key(0))
+            state, loss = step(state, *given, jax.random.key(0))
             seen.append(float(loss))
         assert {a.dtype for a in jax.tree.leaves(state.params)} == {jnp.dtype("float32")}
         losses[dtype] = np.array(seen)

@@ -148,17 +148,33 @@ def test_window_maps_its_ends_to_minus_one_and_one_and_clips_beyond():
 def test_patches_move_image_and_labels_together():
     ct = jnp.arange(12 * 12 * 16, dtype=jnp.int16).reshape(12, 12, 16) % 199
     labels = (ct % 6).astype(jnp.uint8)
+    size = jnp.array(ct.shape)
     for turned in (0.0, 10.0):
         settings = TrainConfig(steps=1, noise_sd=0.0, shift_mm=8.0, turn_deg=turned)
         starts = set()
         for seed in range(8):
-            image, target = random_patch(jax.random.key(seed), ct, labels, SMALL, settings)
+            image, target = random_patch(jax.random.key(seed), ct, labels, size, SMALL, settings)
             assert image.shape == target.shape == SMALL.patch
             starts.add(float(image[0, 0, 0]))
             if not turned:
                 hu = jnp.round((image + 1) * 200 - 100).astype(jnp.int32)
                 assert jnp.array_equal(hu % 6, target)
         assert len(starts) > 2
+
+
+@pytest.mark.parametrize("turn_deg", [0.0, 20.0])
+def test_samples_of_every_size_share_one_program_and_train_as_they_are(turn_deg):
+    rng, settings = np.random.default_rng(1), TrainConfig(steps=6, shift_mm=8.0, turn_deg=turn_deg, zoom=0.1)
+    sizes = [(12, 12, 16), (14, 9, 20), (10, 16, 12)]
+    every = [Sample(rng.normal(0, 90, n).astype(np.int16), rng.integers(0, 2, n, np.uint8)) for n in sizes]
+    state, step = start(SMALL, settings, 2, 6, 0)
+    together = [float(loss) for *_, loss in train(state, step, every, 6, 1, seed=3)]
+    assert step._cache_size() == 1  # pyright: ignore[reportFunctionMemberAccess]
+    state, step = start(SMALL, settings, 2, 6, 0)
+    for drawn, seen in zip(order_of_samples(3, 6, 3), together, strict=True):
+        ct, labels, size = every[drawn].ct, every[drawn].labels, np.array([sizes[drawn]], np.int32)
+        state, loss = step(state, (jnp.asarray(ct),), (jnp.asarray(labels),), size, jax.random.key(3))
+        assert float(loss) == pytest.approx(seen, rel=1e-6)
 
 
 def samples(n: int) -> list[Sample]:

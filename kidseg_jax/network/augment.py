@@ -17,16 +17,17 @@ def to_window(hu: jax.Array, window_hu: tuple[float, float]) -> jax.Array:
 
 
 def random_patch(
-    key: jax.Array, ct: jax.Array, labels: jax.Array, net: NetConfig, train: TrainConfig
+    key: jax.Array, ct: jax.Array, labels: jax.Array, size: jax.Array, net: NetConfig, train: TrainConfig
 ) -> tuple[jax.Array, jax.Array]:
     """A shifted, rescaled, noisy patch of one ROI, float32, and its labels, int32: both of shape net.patch.
 
-    ct: int16 HU, labels: uint8, both (z, y, x) of the whole ROI, which is larger than the patch by the
-    largest shift on both sides. Gaussian noise is always added.
+    ct: int16 HU, labels: uint8, both (z, y, x); the ROI is their first `size` voxels, larger than the patch
+    by the largest shift on both sides, and what lies behind it repeats its edge: so all ROIs of a training
+    have one shape and one compiled program. Gaussian noise is always added.
     Source: Kim et al. 2020, Methods (the noise); shift, turn, zoom, gain and offset are ours.
     """
     shift_key, pose_key, gain_key, offset_key, noise_key = jax.random.split(key, 5)
-    room = jnp.array([have - need for have, need in zip(ct.shape, net.patch, strict=True)])
+    room = size - jnp.array(net.patch)
     start = jax.random.randint(shift_key, (3,), jnp.zeros(3, jnp.int32), room + 1)
     if train.turn_deg or train.zoom:
         places = _turned(pose_key, start, net, train)

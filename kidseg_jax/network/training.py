@@ -86,12 +86,12 @@ def start(
     seed: int,
     never: frozenset[int] = frozenset(),
 ) -> tuple[TrainState, Step]:
-    """A fresh state drawn from `seed`, and the jitted step (state, cts, labels, key) -> (state, loss).
+    """A fresh state drawn from `seed`, and the jitted step (state, cts, labels, sizes, key) -> (state, loss).
 
-    The step's key is folded with the step number, so that any step can be run again on its own; the state is
-    donated. A fifth argument, bool (batch, n_classes), merges the classes that a sample's labels do not tell
-    with its background. The classes in `never` begin, and stay, with no probability: nothing would teach the
-    network where they are.
+    sizes: int32 (batch, 3), how much of each sample is no padding. The step's key is folded with the step
+    number, so that any step can be run again on its own; the state is donated. A last argument, bool (batch,
+    n_classes), merges the classes that a sample's labels do not tell with its background. The classes in
+    `never` begin, and stay, with no probability: nothing would teach the network where they are.
     """
     apply, params = make_unet(net, n_classes, seed)
     if never:
@@ -103,11 +103,12 @@ def start(
         state: TrainState,
         cts: tuple[jax.Array, ...],
         labels: tuple[jax.Array, ...],
+        sizes: jax.Array,
         key: jax.Array,
         unlabelled: jax.Array | None = None,
     ) -> tuple[TrainState, jax.Array]:
         keys = jax.random.split(jax.random.fold_in(key, state.step), len(cts))
-        pairs = [random_patch(k, c, y, net, train) for k, c, y in zip(keys, cts, labels, strict=True)]
+        pairs = [random_patch(*one, net, train) for one in zip(keys, cts, labels, sizes, strict=True)]
         images, targets = jnp.stack([p[0] for p in pairs])[..., None], jnp.stack([p[1] for p in pairs])
 
         def loss_of(params: Params) -> jax.Array:
@@ -145,9 +146,11 @@ def train(
     key = jax.random.key(seed)
     order = order_of_samples(len(samples), total * batch, seed)
     pose = np.random.default_rng((seed, 1)).random(len(order))
+    sizes = np.array([s.ct.shape for s in samples], np.int32)
+    padding = [[(0, n) for n in sizes.max(0) - size] for size in sizes]
     on_device = [
-        [(jnp.asarray(ct), jnp.asarray(labels)) for ct, labels in ((s.ct, s.labels), *s.posed)]
-        for s in samples
+        [tuple(jnp.asarray(np.pad(a, pad, "edge")) for a in pose) for pose in ((s.ct, s.labels), *s.posed)]
+        for s, pad in zip(samples, padding, strict=True)
     ]
     never, n_classes = never_labelled(samples), len(state.params["head"]["bias"][...])
     merges = any(s.unlabelled != never for s in samples)
@@ -161,7 +164,7 @@ def train(
             *(p[int(at * len(p))] for p, at in zip(poses, pose[here], strict=True)), strict=True
         )
         merged = (jnp.asarray(unlabelled[drawn]),) if merges else ()
-        state, loss = step(state, cts, labels, key, *merged)
+        state, loss = step(state, cts, labels, jnp.asarray(sizes[drawn]), key, *merged)
         before.block_until_ready()
         before = loss
         yield i + 1, state, loss
