@@ -1,5 +1,6 @@
 """One kidney of a phantom: curved bean, cortex and pyramids, sinus, and the tumour that pushes them aside."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -72,9 +73,15 @@ class KidneyFields:
 
 
 def draw_bean(
-    draw: Draw, body: Body, side: int, has_rcc: bool, config: CohortConfig, contrast: Contrast
+    draw: Draw,
+    body: Body,
+    side: int,
+    has_rcc: bool,
+    config: CohortConfig,
+    contrast: Contrast,
+    changed: Callable[[Bean], Bean] = lambda bean: bean,
 ) -> Bean:
-    """A kidney in the fossa of one side, with a tumour or without."""
+    """A kidney in the fossa of one side, or where `changed` puts it, with a tumour or without."""
     half = np.array([draw(24, 31), draw(19, 26), draw(46, 61)])
     wide = (body.half_width - 127) * 0.25
     z = draw(-20, 14) if side > 0 else draw(-36, 0)
@@ -104,6 +111,7 @@ def draw_bean(
         fat=draw(3, 16),
         tumour=None,
     )
+    bare = changed(bare)
     if not has_rcc:
         return bare
     tumour = draw_tumour(draw, body, config, contrast, lambda depth_mm: _place(draw, bare, depth_mm))

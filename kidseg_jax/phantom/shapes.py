@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from kidseg_jax.imaging.volume import Geometry
 
@@ -201,8 +202,22 @@ def smooth_field(
     """Random numbers of about [-1, 1] over a window that change over scale_mm."""
     steps = [scale_mm / s for s in np.asarray(spacing_mm, float)]
     coarse = [int(np.ceil(n / s)) + 2 for n, s in zip(window.shape, steps, strict=True)]
-    field = rng.uniform(-1, 1, coarse).astype(np.float32)
-    for axis, (n, step) in enumerate(zip(window.shape, steps, strict=True)):
+    return _between(rng.uniform(-1, 1, coarse).astype(np.float32), window.shape, steps)
+
+
+def cloud(rng: np.random.Generator, window: Window, spacing_mm: npt.ArrayLike, scale_mm: float) -> Field:
+    """As `smooth_field`, but rounder: its level sets do not show the lattice."""
+    steps = [0.5 * scale_mm / s for s in np.asarray(spacing_mm, float)]
+    coarse = [int(np.ceil(n / s)) + 2 for n, s in zip(window.shape, steps, strict=True)]
+    field = rng.standard_normal(coarse, dtype=np.float32)
+    for axis in range(3):
+        ndimage.gaussian_filter1d(field, 1.0, axis=axis, output=field, truncate=2.5)
+    return _between(field * np.float32(2.2), window.shape, steps)
+
+
+def _between(field: Field, shape: tuple[int, ...], steps: list[float]) -> Field:
+    """A lattice (z, y, x) of numbers drawn out to `shape`, one of them every so many `steps`."""
+    for axis, (n, step) in enumerate(zip(shape, steps, strict=True)):
         at = np.arange(n) / step
         low = at.astype(int)
         weight = (at - low).astype(np.float32)
