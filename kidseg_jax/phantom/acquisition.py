@@ -8,12 +8,14 @@ from scipy import ndimage
 from kidseg_jax.config import CohortConfig
 from kidseg_jax.imaging.volume import Geometry, Labels, Volume
 from kidseg_jax.phantom.kidney import Bean
-from kidseg_jax.phantom.shapes import Canvas, Draw, Points, blank_canvas, paint_tube, smooth_field
+from kidseg_jax.phantom.shapes import Canvas, Draw, Points, blank_canvas, cloud, paint_tube
 from kidseg_jax.phantom.trunk import Trunk
 
 MARGIN = 14  # voxels around the field of view, for what posture moves in
-FINE_MM = 3.4  # thicker slices are painted as three
+FINE_MM = 3.4  # of thicker slices, what lies between them is painted too
+MOST_SLICES = 220  # of long scans, where their range of spacing lets them
 # Lowest and highest end of a scan in mm of an adult, below and above the kidneys, and how often.
+CUT = 4  # the first of those that cut the kidneys, from above; the next does from below
 _SCANS = (
     ((-140, -70), (110, 190), 0.34),
     ((-310, -230), (110, 200), 0.26),
@@ -26,71 +28,64 @@ _SCANS = (
 
 @dataclass(frozen=True)
 class Scanner:
-    """The grid that is written, the patient's size, slices painted for each that is written, their sway."""
+    """The grid that is written, whether half slices are painted too, and the sway of those painted."""
 
     geometry: Geometry
-    size: Points
-    fine: int
-    sway_mm: Points
+    halves: bool
+    sway_pixels: Points
 
 
 def draw_scanner(draw: Draw, trunk: Trunk, beans: list[Bean], config: CohortConfig) -> tuple[Scanner, Canvas]:
     """The CT's grid, and the canvas in mm of an adult to paint on, wider than the CT."""
     size = draw.rng.choice([draw(0.86, 1.12), draw(0.5, 0.85)], p=[0.86, 0.14])
     size = np.clip(size * draw.rng.uniform(0.94, 1.06, 3), 0.5, 1.3)
-    low, high, _ = zip(*_SCANS, strict=True)
-    which = draw.rng.choice(len(_SCANS), p=[share for *_, share in _SCANS])
-    bottom, top = draw(*low[which]), draw(*high[which])
-    tops = [bean.centre[2] + 0.5 * bean.half[2] for bean in beans]
-    ends = [bean.centre[2] - 0.5 * bean.half[2] for bean in beans]
-    bottom, top = min(bottom, *tops) if which == 5 else min(bottom, *ends), max(top, *ends)
-    length = np.clip((top - bottom) * size[2], *config.length_mm)
+    bottom, top = _scanned(draw, beans)
+    length = float(np.clip((top - bottom) * size[2], *config.length_mm))
     middle_z = (top + bottom) / 2
     if length < (top - bottom) * size[2]:
         middle_z = float(np.mean([bean.centre[2] for bean in beans]))
-    widest = max(trunk.skin(z)[0] for z in (-200.0, 0, 150))
-    front, back = (max(s * trunk.skin(z)[k] for z in (-200.0, 0, 150)) for s, k in ((-1, 1), (1, 2)))
-    need = max(2 * widest * size[0], (front + back) * size[1])
+    wide, front, back = np.abs([trunk.skin(z) for z in (-200.0, 0, 150)]).max(0)
+    body_mm = max(2 * wide * size[0], (front + back) * size[1])
     crop = draw.rng.random()
-    field = (
-        need * draw(1.02, 1.25)
-        if crop < 0.65
-        else max(draw(300, 500), 0.75 * need)
-        if crop < 0.85
-        else need * draw(0.72, 1)
-    )
-    low_pixel, high_pixel = config.pixel_mm
-    large = float(np.clip((field - 250) / 250, 0, 1))
-    pixel = float(
-        np.clip(low_pixel + (high_pixel - low_pixel) * (large + draw.near(0.3)), low_pixel, high_pixel)
-    )
-    thick = float(np.clip(draw(*config.slice_mm), *config.slice_mm))
-    pixel, thick = (max(round(s * 64), 1) / 64 for s in (pixel, thick))
+    field = body_mm * (draw(1.02, 1.25) if crop < 0.65 else draw(0.72, 1))
+    if crop > 0.85:
+        field = max(draw(300, 500), 0.75 * body_mm)
+    aside = draw.rng.uniform(-0.3, 0.3, 2) * max(body_mm - field, 0) + draw.rng.uniform(-15, 15, 2)
+    thin, coarse = config.pixel_mm
+    large = float(np.clip((field - 250) / 250 + draw.near(0.3), 0, 1))
+    thick = float(np.clip(max(draw(*config.slice_mm), length / MOST_SLICES), *config.slice_mm))
+    pixel, thick = (max(round(s * 64), 1) / 64 for s in (thin + (coarse - thin) * large, thick))
     in_plane, slices = int(np.ceil(field / pixel)), max(int(np.ceil(length / thick)), 8)
-    spacing = np.array([thick, pixel, pixel])
-    shift = (field - need) / 2
-    middle = np.array([draw.near(1), (back - front) / 2 * size[1] / max(size[1], 1e-6), 0.0])
-    middle[:2] = [draw.near(15), (back - front) / 2 + draw.near(15) - max(-shift, 0) * draw(-0.2, 0.5)]
-    middle[2] = middle_z
-    shape = (slices, in_plane, in_plane)
-    start = middle * size - (np.array(shape[::-1]) - 1) * spacing[::-1] / 2
+    middle = np.array([0.0, (back - front) / 2, middle_z]) * size + [*aside, 0]
+    start = middle - (np.array([in_plane, in_plane, slices]) - 1) * [pixel, pixel, thick] / 2
     origin = tuple(float(np.round(4 * s) / 4) for s in start)
-    geometry = Geometry(shape, (thick, pixel, pixel), origin)  # pyright: ignore[reportArgumentType]
-    fine = 3 if thick > FINE_MM else 1
-    z = np.arange(slices * fine) * (thick / fine)
-    sway = _sway(draw, z / size[2] + start[2] / size[2], float(pixel))
-    scale = size[::-1]
-    step = np.array([thick / fine, pixel, pixel])
-    first = np.array(
-        [start[2] - thick * (fine - 1) / fine / 2, start[1] - MARGIN * pixel, start[0] - MARGIN * pixel]
-    )
+    geometry = Geometry((slices, in_plane, in_plane), (thick, pixel, pixel), origin)  # pyright: ignore
+    halves = thick > FINE_MM
+    step_z, first_z = (thick / 2, origin[2] - thick / 2) if halves else (thick, origin[2])
+    painted = 2 * slices + 1 if halves else slices
+    sway = _sway(draw, (first_z + np.arange(painted) * step_z) / size[2], pixel)
+    step = np.array([pixel, pixel, step_z]) / size
+    first = (np.array([*origin[:2], first_z]) - [MARGIN * pixel, MARGIN * pixel, 0]) / size
     canvas_grid = Geometry(
-        (slices * fine, in_plane + 2 * MARGIN, in_plane + 2 * MARGIN),
-        tuple(map(float, step / scale)),  # pyright: ignore[reportArgumentType]
-        tuple(map(float, (first / scale)[::-1])),  # pyright: ignore[reportArgumentType]
+        (painted, in_plane + 2 * MARGIN, in_plane + 2 * MARGIN),
+        tuple(step[::-1].tolist()),
+        tuple(first.tolist()),
     )
     roll = draw.near(6) if draw.rng.random() < 0.85 else draw(-35, 35)
-    return Scanner(geometry, size, fine, sway), blank_canvas(canvas_grid, float(np.deg2rad(roll)))
+    return Scanner(geometry, halves, sway), blank_canvas(canvas_grid, float(np.deg2rad(roll)))
+
+
+def _scanned(draw: Draw, beans: list[Bean]) -> tuple[float, float]:
+    """Lowest and highest end of a scan; every kidney is in it, at least a quarter of its length."""
+    low, high, shares = zip(*_SCANS, strict=True)
+    which = draw.rng.choice(len(_SCANS), p=shares)
+    bottom, top = draw(*low[which]), draw(*high[which])
+    if which < CUT and draw.rng.random() < 0.85:  # whole kidneys, and some room
+        bottom = min(bottom, *(bean.centre[2] - 1.2 * bean.half[2] - draw(0, 30) for bean in beans))
+        top = max(top, *(bean.centre[2] + 1.2 * bean.half[2] + draw(0, 30) for bean in beans))
+    share = 0.5 if which > CUT else -0.5
+    bottom = min(bottom, *(bean.centre[2] + share * bean.half[2] for bean in beans))
+    return bottom, max(top, *(bean.centre[2] - 0.5 * bean.half[2] for bean in beans))
 
 
 def paint_metal(canvas: Canvas, trunk: Trunk, draw: Draw) -> list[Points]:
@@ -127,11 +122,11 @@ def scan_varied(
 ) -> tuple[Volume, Volume]:
     """CT (int16 HU) and labels (uint8) on the scanner's grid."""
     _streaks(canvas, metal, draw)
-    hu = _swayed(canvas.hu, scanner.sway_mm)
-    drawn = _swayed(labels, scanner.sway_mm)
-    if scanner.fine > 1:
-        hu = hu.reshape(-1, scanner.fine, *hu.shape[1:]).mean(1)
-        drawn = np.ascontiguousarray(drawn[scanner.fine // 2 :: scanner.fine])
+    hu = _swayed(canvas.hu, scanner.sway_pixels)
+    drawn = _swayed(labels, scanner.sway_pixels)
+    if scanner.halves:
+        hu = 0.5 * hu[1::2] + 0.25 * (hu[:-1:2] + hu[2::2])
+        drawn = np.ascontiguousarray(drawn[1::2])
     hu = _noisy(hu, scanner.geometry, draw, config)
     hu += np.float32(draw(0, 8)) * _bias(hu.shape, scanner.geometry, draw)
     hu *= np.float32(draw(0.96, 1.04))
@@ -217,7 +212,7 @@ def _noisy(hu: np.ndarray, geometry: Geometry, draw: Draw, config: CohortConfig)
 def _bias(shape: tuple[int, ...], geometry: Geometry, draw: Draw) -> np.ndarray:
     """A slow random field over the CT: hardened beam and scatter."""
     grid = blank_canvas(geometry, 0.0)
-    return smooth_field(draw.rng, grid.window([-1e5] * 3, [1e5] * 3), geometry.spacing_mm, draw(60, 150))
+    return cloud(draw.rng, grid.window([-1e5] * 3, [1e5] * 3), geometry.spacing_mm, draw(60, 150))
 
 
 def _pad(ct: np.ndarray, draw: Draw) -> None:

@@ -64,11 +64,11 @@ def placed(bean: Bean, place: Place, size: float, spine_y: float, draw: Draw) ->
         centre = np.array([bean.side * draw(48, 82), spine_y - draw(55, 85), -draw(120, 165)])
         turn = turn + np.array([draw(-30, 30), draw(-35, 35), draw(-150, 150)])
     elif place == "horseshoe":
-        centre = np.array([bean.side * draw(48, 60), spine_y - draw(8, 22), -draw(20, 50)])
-        turn = np.array([0.0, -bean.side * draw(28, 42), bean.side * draw(20, 60)])
+        centre = np.array([bean.side * draw(48, 60), spine_y - draw(15, 28), -draw(20, 50)])
+        turn = np.array([draw(10, 30), -bean.side * draw(25, 40), bean.side * draw(20, 60)])
     frame = frame @ _turned(np.deg2rad(turn)).T
     stretch = size * np.array([draw(0.9, 1.12) for _ in range(3)])
-    sinus = np.array([draw(0.9, 1.3), draw(0.8, 1.6), draw(0.8, 1.5)])
+    sinus = np.array([draw(0.9, 1.3), draw(0.8, 1.7), draw(0.85, 1.6)])
     return replace(
         bean,
         centre=centre,
@@ -80,7 +80,8 @@ def placed(bean: Bean, place: Place, size: float, spine_y: float, draw: Draw) ->
         lobes=draw(0.4, 5.0),
         cortex=bean.cortex * min(size, 1.1),
         pyramids=tuple((apex * stretch, way, slope) for apex, way, slope in bean.pyramids),
-        fat=draw(1, 28),
+        fat=draw(1, 10) + 20 * draw.rng.random() ** 3,
+        sinus_rough=draw(2, 7),
     )
 
 
@@ -90,7 +91,7 @@ def draw_findings(draw: Draw, bean: Bean, place: Place, size: float) -> Findings
     if draw.rng.random() < 0.22:
         for _ in range(1 + int(draw.rng.exponential(1.3))):
             way = draw.rng.standard_normal(3)
-            way[0] = -abs(way[0])
+            way[:2] = -abs(way[0]), abs(way[1]) - 0.3  # away from the hilum, seldom into the back
             way /= np.linalg.norm(way)
             radius = float(np.exp(draw(np.log(4), np.log(32)))) * min(size, 1)
             edge = way / np.linalg.norm(way / bean.half)
@@ -159,12 +160,15 @@ def label_findings(labels: Labels, canvas: Canvas, fields: KidneyFields, finding
         part[(blob(window, centre, np.full(3, radius)) < 0) & (part == 0)] = PARENCHYMA
 
 
-def join_horseshoe(canvas: Canvas, labels: Labels, beans: list[Bean], tissues: Tissues, draw: Draw) -> None:
+def join_horseshoe(
+    canvas: Canvas, labels: Labels, beans: list[Bean], spine_y: float, tissues: Tissues, draw: Draw
+) -> None:
     """Paint and label the bridge between the lower poles, in front of aorta and cava."""
     ends = [bean.to_world(np.array([0.0, 0.0, -0.8 * bean.half[2]])) for bean in beans]
-    middle = (ends[0] + ends[1]) / 2 + [0, -draw(8, 14), 0]
-    path = curve(np.stack([ends[0], middle, ends[1]]), 6)
-    radii = np.interp(np.linspace(-1, 1, len(path)), [-1, 0, 1], [14, draw(7, 12), 14])
+    middle = np.array([0.0, spine_y - draw(44, 56), (ends[0] + ends[1])[2] / 2 - draw(0, 8)])
+    beside = [np.array([end[0] * 0.55, middle[1] + 8, end[2] - 2]) for end in ends]
+    path = curve(np.stack([ends[0], beside[0], middle, beside[1], ends[1]]), 6)
+    radii = np.interp(np.linspace(-1, 1, len(path)), [-1, 0, 1], [15, draw(6, 12), 15])
     window = canvas.around(path, 20)
     if window.hu.size:
         bridge = window.far()

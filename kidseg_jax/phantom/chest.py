@@ -9,10 +9,10 @@ from kidseg_jax.phantom.shapes import (
     Field,
     Window,
     blob,
+    cloud,
     curve,
     paint,
     paint_tube,
-    smooth_field,
 )
 from kidseg_jax.phantom.trunk import Trunk
 
@@ -32,7 +32,7 @@ def paint_chest(canvas: Canvas, trunk: Trunk, cavity: Field, tissues: Tissues, d
     chest = np.maximum(inside, floor)
     paint(top.hu, chest, tissues.fat + 25, soft)
     lungs = np.maximum(np.maximum(chest + np.float32(draw(2, 5)), -apart), top.z - 372)
-    pattern = tissues.lung + draw(10, 60) * smooth_field(draw.rng, top, spacing, draw(8, 25))
+    pattern = tissues.lung + draw(10, 60) * cloud(draw.rng, top, spacing, draw(8, 25))
     paint(top.hu, lungs, pattern, soft)
     blood = (tissues.contrast.artery + tissues.contrast.vein) / 2
     for _ in range(26):

@@ -43,6 +43,7 @@ class Bean:
     pyramids: tuple[tuple[Points, Points, float], ...]
     fat: float
     tumour: Tumour | None
+    sinus_rough: float = 2.5
 
     def to_world(self, local: Points) -> Points:
         """Points (n, 3) as (x, y, z) in the patient's frame of points as (u, v, w)."""
@@ -146,7 +147,7 @@ def kidney_fields(canvas: Canvas, bean: Bean, draw: Draw) -> KidneyFields:
     capsule += np.float32(bean.lobes) * smooth_field(draw.rng, window, spacing, 24.0)
     su, sv, sw = (np.float32(s) for s in bean.sinus_centre)
     sinus = ellipsoid(u - su, v - sv, w - sw, bean.sinus_half)
-    sinus += 2.5 * smooth_field(draw.rng, window, spacing, 8.0)
+    sinus += bean.sinus_rough * smooth_field(draw.rng, window, spacing, 8.0)
     pyramids = window.far()
     square = u * u + v * v + w * w
     for apex, way, slope in bean.pyramids:

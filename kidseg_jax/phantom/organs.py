@@ -24,7 +24,8 @@ Range = tuple[float, float]
 class Filling:
     """HU of the abdominal organs that `Contrast` does not tell.
 
-    loops: of small bowel. front: 1 where gas rises to the front, -1 in a prone patient.
+    loops, loop_mm: how many of small bowel, and their radius. spleen: its size. front: 1 where gas rises to
+    the front, -1 in a prone patient.
     """
 
     wall: float = MUSCLE_HU
@@ -37,6 +38,8 @@ class Filling:
     bowel: Range = (5.0, 55.0)
     stool: Range = (-20.0, 60.0)
     loops: Range = (15.0, 23.0)
+    loop_mm: Range = (9.0, 14.0)
+    spleen: Range = (0.8, 1.25)
     front: float = 1.0
 
 
@@ -50,7 +53,7 @@ def paint_organs(
 ) -> None:
     """Paint the abdominal organs, and fat and bowel in the empty fossa (-1 right, 1 left, None none)."""
     _liver(canvas, body, contrast, draw, filling)
-    _spleen(canvas, body, contrast, draw)
+    _spleen(canvas, body, contrast, draw, filling)
     _stomach(canvas, body, draw, filling)
     _pancreas(canvas, body, draw, filling)
     _adrenals(canvas, body, draw, filling)
@@ -106,9 +109,9 @@ def _liver(canvas: Canvas, body: Body, contrast: Contrast, draw: Draw, filling: 
         paint(bladder.hu, wall + 2.0, draw(*filling.bile), canvas.soft_mm)
 
 
-def _spleen(canvas: Canvas, body: Body, contrast: Contrast, draw: Draw) -> None:
+def _spleen(canvas: Canvas, body: Body, contrast: Contrast, draw: Draw, filling: Filling) -> None:
     a, b, yc = body.half_width, body.half_depth, body.cavity_y
-    size = draw(0.8, 1.25)
+    size = draw(*filling.spleen)
     centre = draw.point(0.74 * a, yc + 0.38 * b, 66, 8)
     window = canvas.window(centre - 75 * size, centre + 75 * size)
     if not window.hu.size:
@@ -216,7 +219,7 @@ def _small_bowel(canvas: Canvas, body: Body, draw: Draw, filling: Filling) -> No
             at = at + draw.rng.uniform(-1, 1, 3) * [32, 18, 26]
             low, high = [-0.6 * a, yc - 0.78 * b, -150], [0.62 * a, yc + 0.02 * b, 35 if jejunum else -20]
             knots.append(np.clip(at, low, high))
-        paint_gut(canvas, curve(knots, 8), draw(9, 14), draw, draw.chance(0.15), filling)
+        paint_gut(canvas, curve(knots, 8), draw(*filling.loop_mm), draw, draw.chance(0.15), filling)
 
 
 def paint_gut(

@@ -26,7 +26,7 @@ HU: dict[str, tuple[Range, Range, Range, Range]] = {
     "genital": ((35, 58), (55, 130), (70, 145), (60, 110)),
 }
 # The medulla as a share of the way from unenhanced parenchyma to the cortex.
-MEDULLA: tuple[Range, Range, Range, Range] = ((0.8, 1.1), (0.05, 0.5), (0.75, 1.05), (0.85, 1.2))
+MEDULLA: tuple[Range, Range, Range, Range] = ((0.8, 1.1), (0.05, 0.5), (0.6, 1.05), (0.85, 1.2))
 SOLID_MASS: tuple[Range, Range, Range, Range] = ((18, 55), (40, 190), (45, 150), (40, 115))
 
 
@@ -79,7 +79,9 @@ def draw_tissues(draw: Draw, front: float) -> Tissues:
         stomach=bowel,
         bowel=bowel,
         stool=(-120.0, 70.0) if draw.rng.random() < 0.8 else bowel,
-        loops=(12.0, 40.0),
+        loops=(12.0, 60.0),
+        loop_mm=(7.0, 18.0),
+        spleen=(0.7, 1.6),
         front=front,
     )
     return Tissues(

@@ -7,7 +7,7 @@ rest of a phantom looks like.
 import numpy as np
 
 from kidseg_jax.phantom.kidney import Bean
-from kidseg_jax.phantom.shapes import Canvas, Draw, Field, Window, blob, cloud, ellipsoid, paint, smooth_field
+from kidseg_jax.phantom.shapes import Canvas, Draw, Field, Window, blob, cloud, ellipsoid, paint
 
 _TISSUE_HU = ((-120, -60, 0.25), (-20, 30, 0.15), (25, 80, 0.3), (60, 220, 0.25), (200, 600, 0.05))
 
@@ -31,7 +31,7 @@ def paint_random_tissue(canvas: Canvas, whole: Window, draw: Draw, cover: float)
         np.copyto(hu, np.float32(random_hu(draw)), where=wins)
         np.maximum(best, rival, out=best)
     changed = hu != 0
-    hu += np.float32(draw(0, 12)) * smooth_field(draw.rng, whole, spacing, draw(4, 12))
+    hu += np.float32(draw(0, 12)) * cloud(draw.rng, whole, spacing, draw(4, 12))
     np.copyto(whole.hu, hu, where=changed & body)
 
 
@@ -56,12 +56,12 @@ def paint_lookalikes(canvas: Canvas, muscle: Field, draw: Draw, beans: list[Bean
         u, v, w = (np.float32(r[0]) * x + np.float32(r[1]) * y + np.float32(r[2]) * z for r in frame)
         u = u - np.float32(draw(0, 14) / radii[2] ** 2) * w * w
         shape: Field = ellipsoid(u, v, w, radii)
-        shape += draw(0, 5) * smooth_field(draw.rng, window, canvas.geometry.spacing_mm, 18.0)
+        shape += draw(0, 5) * cloud(draw.rng, window, canvas.geometry.spacing_mm, 18.0)
         np.maximum(shape, muscle[window.slices], out=shape)
         if draw.rng.random() < 0.3:
             paint(window.hu, shape - np.float32(draw(1, 8)), random_hu(draw), canvas.soft_mm)
         inner = np.full(window.shape, draw(20, 230), np.float32)
-        inner += draw(0, 25) * smooth_field(draw.rng, window, canvas.geometry.spacing_mm, draw(5, 16))
+        inner += draw(0, 25) * cloud(draw.rng, window, canvas.geometry.spacing_mm, draw(5, 16))
         if draw.rng.random() < 0.25:
             paint(inner, blob(window, at, radii * draw(0.3, 0.85)), random_hu(draw), canvas.soft_mm)
         paint(window.hu, shape, inner, canvas.soft_mm)

@@ -13,11 +13,11 @@ from kidseg_jax.phantom.shapes import (
     Field,
     Points,
     Window,
+    cloud,
     curve,
     ellipse,
     paint,
     paint_tube,
-    smooth_field,
 )
 
 CROTCH_Z = -285.0
@@ -80,12 +80,13 @@ def draw_trunk(draw: Draw, thinnest_mm: float, thickest_mm: float) -> Trunk:
     body = replace(
         body,
         half_width=draw(112, 140) * size,
-        half_depth=draw(70, 96) * size,
+        half_depth=draw(62, 98) * size,
         fat_front=front,
         fat_side=side,
         fat_back=back,
         waist=0.0,
         curve_x=0.0,
+        liver_low=draw(-80, 25),
         wall=draw(6, 16),
     )
     wide, deep = body.half_width / 127, body.half_depth / 85
@@ -148,7 +149,7 @@ def trunk_fields(canvas: Canvas, trunk: Trunk) -> tuple[Window, Field, Field, Fi
 
 def paint_inside(whole: Window, canvas: Canvas, tissues: Tissues, draw: Draw) -> None:
     """Fill everything with the fat of the cavity: organs come over it, walls around them."""
-    whole.hu[...] = tissues.mesentery + draw(4, 22) * smooth_field(
+    whole.hu[...] = tissues.mesentery + draw(4, 22) * cloud(
         draw.rng, whole, canvas.geometry.spacing_mm, draw(6, 16)
     )
 
@@ -158,7 +159,7 @@ def paint_walls(
 ) -> None:
     """Paint what lies outside the cavity: muscles with fat between them, fat, skin, air."""
     soft, spacing = canvas.soft_mm, canvas.geometry.spacing_mm
-    planes = smooth_field(draw.rng, whole, spacing, draw(14, 30))
+    planes = cloud(draw.rng, whole, spacing, draw(14, 30))
     np.abs(planes, out=planes)
     planes *= np.float32(-1 / draw(0.05, 0.1))
     planes += 1
@@ -166,7 +167,7 @@ def paint_walls(
     planes *= np.float32(draw(0.05, 0.6) * (tissues.fat - tissues.muscle))
     planes += np.float32(tissues.muscle)
     paint(whole.hu, -cavity, planes, soft)
-    stringy = np.float32(tissues.fat) + np.float32(draw(2, 9)) * smooth_field(draw.rng, whole, spacing, 9.0)
+    stringy = np.float32(tissues.fat) + np.float32(draw(2, 9)) * cloud(draw.rng, whole, spacing, 9.0)
     paint(whole.hu, -muscle, stringy, soft)
     paint(whole.hu, -(skin + np.float32(2)), 10.0, soft)
     paint(whole.hu, -skin, -1000.0, soft)

@@ -25,7 +25,7 @@ from kidseg_jax.phantom.organs import paint_organs
 from kidseg_jax.phantom.pelvis import SACRUM_Z, paint_pelvic_organs, paint_pelvis
 from kidseg_jax.phantom.phases import draw_tissues
 from kidseg_jax.phantom.random_shapes import paint_lookalikes, paint_random_tissue
-from kidseg_jax.phantom.shapes import Draw, smooth_field
+from kidseg_jax.phantom.shapes import Draw, cloud
 from kidseg_jax.phantom.skeleton import paint_spine
 from kidseg_jax.phantom.trunk import (
     draw_trunk,
@@ -43,7 +43,7 @@ RANDOM_SHARE = 0.3  # of the cases have random shapes in place of anatomy
 def make_varied_case(
     config: CohortConfig, seed: int, index: int, sides: tuple[int, ...], rcc_side: int | None
 ) -> Case:
-    """The phantom of one patient with kidneys on these sides (-1 right, 1 left), one with a tumour at most."""
+    """The phantom of one patient with kidneys on these sides (-1 right, 1 left), a tumour in one or none."""
     draw = Draw(np.random.default_rng(np.random.SeedSequence([seed, 1 + index, 2])), config.hardness)
     rng = draw.rng
     front = 1.0 if rng.random() < 0.93 else -1.0
@@ -97,7 +97,7 @@ def make_varied_case(
     paint_lookalikes(canvas, muscle, draw, beans, int(draw(0, 9)) if scatter else int(draw(-1.5, 2.5)))
     paint_table(canvas, trunk, front, draw)
     metal = paint_metal(canvas, trunk, draw) if rng.random() < 0.08 else []
-    texture = np.float32(draw(0, 9)) * smooth_field(rng, whole, canvas.geometry.spacing_mm, draw(4, 9))
+    texture = np.float32(draw(0, 9)) * cloud(rng, whole, canvas.geometry.spacing_mm, draw(4, 9))
     np.add(whole.hu, texture, out=whole.hu, where=whole.hu > -300)
     paint_great_vessels(canvas, body, contrast, draw)
     for bean, field, tree, finding in zip(beans, fields, trees, findings, strict=True):
@@ -108,7 +108,7 @@ def make_varied_case(
         label_kidney(labels, canvas, body, field, tree, config)
         label_findings(labels, canvas, field, finding)
     if place == "horseshoe":
-        join_horseshoe(canvas, labels, beans, tissues, draw)
+        join_horseshoe(canvas, labels, beans, body.spine_y, tissues, draw)
     ct, drawn = scan_varied(canvas, labels, scanner, metal, draw, config)
     name = f"case_{index:05d}"
     return Case(name, name, ct, drawn)
