@@ -1,5 +1,6 @@
 """How a varied phantom is scanned: field of view, slices, posture, metal, kernel, noise, padding."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +36,9 @@ class Scanner:
     sway_pixels: Points
 
 
-def draw_scanner(draw: Draw, trunk: Trunk, beans: list[Bean], config: CohortConfig) -> tuple[Scanner, Canvas]:
+def draw_scanner(
+    draw: Draw, trunk: Trunk, beans: Sequence[Bean], config: CohortConfig
+) -> tuple[Scanner, Canvas]:
     """The CT's grid, and the canvas in mm of an adult to paint on, wider than the CT."""
     size = draw.rng.choice([draw(0.86, 1.12), draw(0.5, 0.85)], p=[0.86, 0.14])
     size = np.clip(size * draw.rng.uniform(0.94, 1.06, 3), 0.5, 1.3)
@@ -75,7 +78,7 @@ def draw_scanner(draw: Draw, trunk: Trunk, beans: list[Bean], config: CohortConf
     return Scanner(geometry, halves, sway), blank_canvas(canvas_grid, float(np.deg2rad(roll)))
 
 
-def _scanned(draw: Draw, beans: list[Bean]) -> tuple[float, float]:
+def _scanned(draw: Draw, beans: Sequence[Bean]) -> tuple[float, float]:
     """Lowest and highest end of a scan; every kidney is in it, at least a quarter of its length."""
     low, high, shares = zip(*_SCANS, strict=True)
     which = draw.rng.choice(len(_SCANS), p=shares)

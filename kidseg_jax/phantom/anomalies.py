@@ -1,5 +1,6 @@
 """Kidneys that are not as the book has them: place, size, turn, and what grows or is put in them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -82,14 +83,29 @@ def placed(bean: Bean, place: Place, size: float, spine_y: float, draw: Draw) ->
         pyramids=tuple((apex * stretch, way, slope) for apex, way, slope in bean.pyramids),
         fat=draw(1, 10) + 20 * draw.rng.random() ** 3,
         sinus_rough=draw(2, 7),
+        sinus_hu=(-8.0, 45.0) if draw.rng.random() < 0.75 else (30.0, 110.0),
     )
+
+
+def phased(bean: Bean, tissues: Tissues, draw: Draw) -> Bean:
+    """The kidney with its tumour, if it has one, as this phase shows it; an eighth are cysts with a wall."""
+    if bean.tumour is None:
+        return bean
+    hu = draw(*tissues.mass)
+    tumour = replace(bean.tumour, hu=hu, mottle_hu=min(bean.tumour.mottle_hu, 0.35 * abs(hu)))
+    if draw.rng.random() < 0.12:
+        tumour = replace(
+            tumour, necrosis=draw(0.75, 0.95), necrosis_at=tumour.centre, necrosis_hu=draw(0, 30)
+        )
+    return replace(bean, tumour=tumour)
 
 
 def draw_findings(draw: Draw, bean: Bean, place: Place, size: float) -> Findings:
     """Cysts, stones, a dilated pelvis, a stent, stranding of the perirenal fat."""
     cysts, stones = [], []
     if draw.rng.random() < 0.22:
-        for _ in range(1 + int(draw.rng.exponential(1.3))):
+        many = 1.3 if draw.rng.random() < 0.9 else 20  # polycystic
+        for _ in range(1 + int(draw.rng.exponential(many))):
             way = draw.rng.standard_normal(3)
             way[:2] = -abs(way[0]), abs(way[1]) - 0.3  # away from the hilum, seldom into the back
             way /= np.linalg.norm(way)
@@ -161,7 +177,7 @@ def label_findings(labels: Labels, canvas: Canvas, fields: KidneyFields, finding
 
 
 def join_horseshoe(
-    canvas: Canvas, labels: Labels, beans: list[Bean], spine_y: float, tissues: Tissues, draw: Draw
+    canvas: Canvas, labels: Labels, beans: Sequence[Bean], spine_y: float, tissues: Tissues, draw: Draw
 ) -> None:
     """Paint and label the bridge between the lower poles, in front of aorta and cava."""
     ends = [bean.to_world(np.array([0.0, 0.0, -0.8 * bean.half[2]])) for bean in beans]

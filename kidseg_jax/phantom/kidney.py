@@ -44,6 +44,7 @@ class Bean:
     fat: float
     tumour: Tumour | None
     sinus_rough: float = 2.5
+    sinus_hu: tuple[float, float] = (5.0, 40.0)  # above fat
 
     def to_world(self, local: Points) -> Points:
         """Points (n, 3) as (x, y, z) in the patient's frame of points as (u, v, w)."""
@@ -177,7 +178,7 @@ def paint_kidney(canvas: Canvas, fields: KidneyFields, bean: Bean, contrast: Con
     tissue = np.full(fields.window.shape, contrast.cortex, np.float32)
     tissue += 5 * smooth_field(draw.rng, fields.window, spacing, 7.0)
     paint(tissue, fields.pyramids, contrast.medulla, soft + 1.0)
-    paint(tissue, fields.sinus, FAT_HU + draw(5, 40), soft)
+    paint(tissue, fields.sinus, FAT_HU + draw(*bean.sinus_hu), soft)
     paint(fields.window.hu, fields.capsule, tissue, soft)
     if bean.tumour is not None and fields.tumour is not None:
         paint_tumour(canvas, fields.window, fields.tumour, bean.tumour, draw)

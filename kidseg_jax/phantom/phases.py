@@ -12,10 +12,10 @@ PHASES = ("unenhanced", "corticomedullary", "nephrographic", "excretory")
 
 # HU by phase, in the order of PHASES; docs/phantoms.md names where each range was published.
 HU: dict[str, tuple[Range, Range, Range, Range]] = {
-    "artery": ((30, 52), (180, 420), (110, 210), (75, 140)),
-    "vein": ((30, 52), (90, 240), (105, 200), (75, 140)),
+    "artery": ((30, 52), (180, 470), (110, 210), (75, 140)),
+    "vein": ((30, 52), (90, 280), (105, 200), (75, 140)),
     "low_cava": ((28, 50), (35, 90), (70, 170), (70, 135)),
-    "cortex": ((20, 42), (120, 230), (125, 225), (85, 175)),
+    "cortex": ((20, 42), (125, 265), (125, 235), (85, 175)),
     "urine": ((-5, 16), (-4, 18), (-4, 40), (120, 1200)),
     "bladder": ((-5, 16), (-5, 16), (-5, 18), (10, 500)),
     "liver": ((42, 68), (52, 88), (85, 140), (70, 115)),
@@ -27,7 +27,7 @@ HU: dict[str, tuple[Range, Range, Range, Range]] = {
 }
 # The medulla as a share of the way from unenhanced parenchyma to the cortex.
 MEDULLA: tuple[Range, Range, Range, Range] = ((0.8, 1.1), (0.05, 0.5), (0.6, 1.05), (0.85, 1.2))
-SOLID_MASS: tuple[Range, Range, Range, Range] = ((18, 55), (40, 190), (45, 150), (40, 115))
+SOLID_MASS: tuple[Range, Range, Range, Range] = ((18, 55), (40, 230), (45, 195), (40, 150))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ They stand for all anatomy that is not modelled, so that a network learns what a
 rest of a phantom looks like.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from kidseg_jax.phantom.kidney import Bean
@@ -18,13 +20,15 @@ def random_hu(draw: Draw) -> float:
     return draw(low, high)
 
 
-def paint_random_tissue(canvas: Canvas, whole: Window, draw: Draw, cover: float) -> None:
-    """Paint a patchwork of smooth shapes over this share of a canvas: where each noise is highest."""
+def paint_random_tissue(canvas: Canvas, whole: Window, skin: Field, draw: Draw, cover: float) -> None:
+    """Paint a patchwork of smooth shapes over this share of the body: each where its noise is the highest."""
     spacing, scale = canvas.geometry.spacing_mm, draw(14, 55)
     best = cloud(draw.rng, whole, spacing, draw(25, 70))  # the anatomy that stays
     best += np.float32(2.4 * (1 - cover) - 1.2)
     hu = np.zeros_like(best)
-    body = whole.hu > (-500 if draw.rng.random() < 0.7 else -2000)  # lungs stay, most often
+    body = skin < 0
+    if draw.rng.random() < 0.7:
+        body &= whole.hu > -500  # lungs stay
     for _ in range(int(draw(4, 9))):
         rival = cloud(draw.rng, whole, spacing, scale * draw(0.6, 1.5))
         wins = rival > best
@@ -35,7 +39,7 @@ def paint_random_tissue(canvas: Canvas, whole: Window, draw: Draw, cover: float)
     np.copyto(whole.hu, hu, where=changed & body)
 
 
-def paint_lookalikes(canvas: Canvas, muscle: Field, draw: Draw, beans: list[Bean], n: int) -> None:
+def paint_lookalikes(canvas: Canvas, muscle: Field, draw: Draw, beans: Sequence[Bean], n: int) -> None:
     """Paint n solid beans and eggs as bright as kidneys, without sinus, clear of the true ones.
 
     muscle: signed distance in mm of the whole canvas from the outer face of the muscles; they lie inside.

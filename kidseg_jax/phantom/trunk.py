@@ -173,6 +173,13 @@ def paint_walls(
     paint(whole.hu, -skin, -1000.0, soft)
 
 
+def paint_ascites(whole: Window, canvas: Canvas, cavity: Field, draw: Draw) -> None:
+    """Paint fluid along the wall of the cavity, below the liver's dome."""
+    thick = draw(5, 30) * (1 + 0.6 * cloud(draw.rng, whole, canvas.geometry.spacing_mm, 50.0))
+    inside = np.maximum(-thick - cavity, whole.z - 110)
+    paint(whole.hu, inside, draw(0, 25), canvas.soft_mm)
+
+
 def paint_arms(canvas: Canvas, trunk: Trunk, tissues: Tissues, draw: Draw) -> None:
     """Paint arms that lie beside the trunk."""
     y = trunk.body.cavity_y + draw(0, 60)

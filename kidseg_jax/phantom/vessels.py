@@ -105,6 +105,19 @@ def paint_great_vessels(canvas: Canvas, body: Body, contrast: Contrast, draw: Dr
     paint(window.hu, aorta, contrast.artery, soft)
 
 
+def paint_plaques(canvas: Canvas, body: Body, draw: Draw) -> None:
+    """Paint chalk in the wall of the aorta."""
+    for _ in range(int(draw(2, 14))):
+        z, angle = draw(-95, 150), draw(0, 2 * np.pi)
+        at = _at(body.aorta, z)
+        radius = float(np.interp(z, body.aorta[::-1, 2], body.aorta_radii[::-1]))
+        turn = angle + np.linspace(0, draw(0.2, 1.2), 3)
+        ring = np.stack(
+            [radius * np.cos(turn), radius * np.sin(turn), np.linspace(0, draw(-8, 8), 3)], axis=1
+        )
+        paint_tube(canvas, at + ring, np.full(3, draw(0.7, 1.8)), draw(300, 1100))
+
+
 def _at(points: Points, z: float) -> Points:
     """The point of a centreline, listed from the head down, at height z."""
     return np.array([np.interp(z, points[::-1, 2], points[::-1, k]) for k in range(3)])
