@@ -66,7 +66,7 @@ def placed(bean: Bean, place: Place, size: float, spine_y: float, draw: Draw) ->
         turn = turn + np.array([draw(-30, 30), draw(-35, 35), draw(-150, 150)])
     elif place == "horseshoe":
         centre = np.array([bean.side * draw(48, 60), spine_y - draw(15, 28), -draw(20, 50)])
-        turn = np.array([draw(10, 30), -bean.side * draw(25, 40), bean.side * draw(20, 60)])
+        turn = np.array([-draw(5, 25), bean.side * draw(35, 55), bean.side * draw(20, 60)])
     frame = frame @ _turned(np.deg2rad(turn)).T
     stretch = size * np.array([draw(0.9, 1.12) for _ in range(3)])
     sinus = np.array([draw(0.9, 1.3), draw(0.8, 1.7), draw(0.85, 1.6)])
@@ -104,14 +104,14 @@ def draw_findings(draw: Draw, bean: Bean, place: Place, size: float) -> Findings
     """Cysts, stones, a dilated pelvis, a stent, stranding of the perirenal fat."""
     cysts, stones = [], []
     if draw.rng.random() < 0.22:
-        many = 1.3 if draw.rng.random() < 0.9 else 20  # polycystic
+        many, largest_mm = (1.3, 32) if draw.rng.random() < 0.9 else (20, 12)  # polycystic
         for _ in range(1 + int(draw.rng.exponential(many))):
             way = draw.rng.standard_normal(3)
             way[:2] = -abs(way[0]), abs(way[1]) - 0.3  # away from the hilum, seldom into the back
             way /= np.linalg.norm(way)
-            radius = float(np.exp(draw(np.log(4), np.log(32)))) * min(size, 1)
+            radius = float(np.exp(draw(np.log(4), np.log(largest_mm)))) * min(size, 1)
             edge = way / np.linalg.norm(way / bean.half)
-            cysts.append(Cyst(bean.to_world(edge * draw(0.55, 1.15)), radius, draw(-4, 22)))
+            cysts.append(Cyst(bean.to_world(edge * draw(0.4, 1.2 - 0.2 * radius / 32)), radius, draw(-4, 22)))
     if draw.rng.random() < 0.12:
         for _ in range(1 + int(draw.rng.exponential(1.0))):
             at = bean.sinus_centre + bean.sinus_half * draw.rng.uniform(-0.9, 0.9, 3)

@@ -115,9 +115,9 @@ def make_varied_case(
     for bean, field, finding in zip(beans, fields, patient.findings, strict=True):
         paint_perirenal_fat(canvas, field, bean, cavity[field.window.slices], draw)
         paint_strands(canvas, bean, finding, draw)
+    paint_muscles(canvas, body, tissues.muscle - 4, SACRUM_Z - 20)
     paint_walls(canvas, whole, cavity, muscle, skin, tissues, draw)
     paint_ribcage(canvas, trunk, tissues, draw)
-    paint_muscles(canvas, body, tissues.muscle - 4, SACRUM_Z - 20)
     paint_spine(canvas, body, draw, SACRUM_Z, tissues.bone, tissues.marrow)
     paint_pelvis(canvas, trunk, tissues, draw)
     if "arms" in extras:
