@@ -12,7 +12,8 @@ from kidseg_jax.phantom.kidney import Bean
 from kidseg_jax.phantom.shapes import Canvas, Draw, Points, blank_canvas, cloud, paint_tube
 from kidseg_jax.phantom.trunk import Trunk
 
-MARGIN = 14  # voxels around the field of view, for what posture moves in
+MARGIN_MM = 22.0  # around the field of view, for what posture moves in
+LEAST_MARGIN = 14  # voxels
 FINE_MM = 3.4  # of thicker slices, what lies between them is painted too
 MOST_SLICES = 220  # of long scans, where their range of spacing lets them
 # Lowest and highest end of a scan in mm of an adult, below and above the kidneys, and how often.
@@ -33,6 +34,7 @@ class Scanner:
 
     geometry: Geometry
     halves: bool
+    margin: int
     sway_pixels: Points
 
 
@@ -66,16 +68,18 @@ def draw_scanner(
     halves = thick > FINE_MM
     step_z, first_z = (thick / 2, origin[2] - thick / 2) if halves else (thick, origin[2])
     painted = 2 * slices + 1 if halves else slices
-    sway = _sway(draw, (first_z + np.arange(painted) * step_z) / size[2], pixel)
+    margin = max(LEAST_MARGIN, int(np.ceil(MARGIN_MM / pixel)))
+    sway = _sway(draw, (first_z + np.arange(painted) * step_z) / size[2]) / pixel
+    sway = np.clip(sway, 1.01 - margin, margin - 2.01)
     step = np.array([pixel, pixel, step_z]) / size
-    first = (np.array([*origin[:2], first_z]) - [MARGIN * pixel, MARGIN * pixel, 0]) / size
+    first = (np.array([*origin[:2], first_z]) - [margin * pixel, margin * pixel, 0]) / size
     canvas_grid = Geometry(
-        (painted, in_plane + 2 * MARGIN, in_plane + 2 * MARGIN),
+        (painted, in_plane + 2 * margin, in_plane + 2 * margin),
         tuple(step[::-1].tolist()),
         tuple(first.tolist()),
     )
     roll = draw.near(6) if draw.rng.random() < 0.85 else draw(-35, 35)
-    return Scanner(geometry, halves, sway), blank_canvas(canvas_grid, float(np.deg2rad(roll)))
+    return Scanner(geometry, halves, margin, sway), blank_canvas(canvas_grid, float(np.deg2rad(roll)))
 
 
 def _scanned(draw: Draw, beans: Sequence[Bean]) -> tuple[float, float]:
@@ -125,8 +129,8 @@ def scan_varied(
 ) -> tuple[Volume, Volume]:
     """CT (int16 HU) and labels (uint8) on the scanner's grid."""
     _streaks(canvas, metal, draw)
-    hu = _swayed(canvas.hu, scanner.sway_pixels)
-    drawn = _swayed(labels, scanner.sway_pixels)
+    hu = _swayed(canvas.hu, scanner)
+    drawn = _swayed(labels, scanner)
     if scanner.halves:
         hu = 0.5 * hu[1::2] + 0.25 * (hu[:-1:2] + hu[2::2])
         drawn = np.ascontiguousarray(drawn[1::2])
@@ -139,8 +143,8 @@ def scan_varied(
     return Volume(ct, scanner.geometry), Volume(drawn, scanner.geometry)
 
 
-def _sway(draw: Draw, z: Points, pixel_mm: float) -> Points:
-    """Shift (n, 2) as (y, x) in pixels of each painted slice: tilt, kyphosis and scoliosis."""
+def _sway(draw: Draw, z: Points) -> Points:
+    """Shift (n, 2) as (y, x) in mm of each painted slice: tilt, kyphosis and scoliosis."""
     bend = draw(0, 22) if draw.rng.random() < 0.8 else draw(15, 30)
     tilt_y, tilt_x = np.tan(np.deg2rad([draw.near(5), draw.near(4)]))
     back = (
@@ -149,20 +153,20 @@ def _sway(draw: Draw, z: Points, pixel_mm: float) -> Points:
     side = (draw(0, 3) if draw.rng.random() < 0.85 else draw(6, 22)) * np.sin(z / draw(60, 130) + draw(0, 6))
     shift = np.stack([back + tilt_y * z, side + tilt_x * z], axis=1)
     middle = np.interp(0, z, np.arange(len(z)))
-    shift -= shift[round(float(middle))]
-    return np.clip(shift / pixel_mm, 1.01 - MARGIN, MARGIN - 2.01)
+    return shift - shift[round(float(middle))]
 
 
-def _swayed(array: np.ndarray, sway: Points) -> np.ndarray:
-    """Slices moved by sway (n, 2) in pixels and cut to the field of view; labels by whole pixels."""
-    ny, nx = (n - 2 * MARGIN for n in array.shape[1:])
+def _swayed(array: np.ndarray, scanner: Scanner) -> np.ndarray:
+    """Slices moved as the patient sways and cut to the field of view; labels by whole pixels."""
+    margin = scanner.margin
+    ny, nx = (n - 2 * margin for n in array.shape[1:])
     out = np.empty((len(array), ny, nx), array.dtype)
-    for k, (dy, dx) in enumerate(sway):
+    for k, (dy, dx) in enumerate(scanner.sway_pixels):
         if array.dtype == np.uint8:
-            y, x = MARGIN - round(dy), MARGIN - round(dx)
+            y, x = margin - round(dy), margin - round(dx)
             out[k] = array[k, y : y + ny, x : x + nx]
             continue
-        y, x = MARGIN - dy, MARGIN - dx
+        y, x = margin - dy, margin - dx
         y0, x0 = int(y), int(x)
         part = array[k, y0 : y0 + ny + 1, x0 : x0 + nx + 1]
         rows = part[:-1] + np.float32(y - y0) * (part[1:] - part[:-1])
