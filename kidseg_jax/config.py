@@ -13,6 +13,9 @@ PHANTOM_RECORD = "phantom.json"  # the CohortConfig beside a phantom cohort on d
 class CohortConfig:
     """The embedded phantom cohort, made when no data folder is given; ranges hold at hardness 1."""
 
+    kind: Literal["demo", "varied"] = "demo"
+    """demo: kidneys in the cortical phase, one field of view. varied: any phase, FOV, body and anomaly; HU of
+    vessels and kidneys are then those of the phase, and artery_hu to medulla_hu are not looked at."""
     patients: int = 36
     """Number of patients, each with one CT."""
     kidneys: int = 50
@@ -41,6 +44,8 @@ class CohortConfig:
     """Pixel size in plane, in mm, rounded to 1/64; large patients get large pixels."""
     slice_mm: tuple[float, float] = (1.5, 2.5)
     """Distance between slices, in mm, rounded to 1/64."""
+    length_mm: tuple[float, float] = (150.0, 800.0)
+    """Shortest and longest scan along the body, in mm (varied only; demo has 232 to 272)."""
 
     def __post_init__(self) -> None:
         if self.patients < 1:
@@ -61,7 +66,13 @@ class CohortConfig:
             raise ValueError(f"CohortConfig.accessory_artery: need 0 to 1, got {self.accessory_artery}")
         if not self.ureter_below_mm >= 0:
             raise ValueError(f"CohortConfig.ureter_below_mm: need at least 0 mm, got {self.ureter_below_mm}")
-        limits = {"rcc_diameter_mm": 5.0, "noise_hu": 0.0, "pixel_mm": 0.5, "slice_mm": 0.5}
+        limits = {
+            "rcc_diameter_mm": 5.0,
+            "noise_hu": 0.0,
+            "pixel_mm": 0.5,
+            "slice_mm": 0.5,
+            "length_mm": 50.0,
+        }
         for name in (*limits, "artery_hu", "vein_hu", "cortex_hu", "medulla_hu"):
             low, high = getattr(self, name)
             least = limits.get(name, 0.0)
@@ -69,6 +80,21 @@ class CohortConfig:
                 raise ValueError(
                     f"CohortConfig.{name}: need {least} <= lowest <= highest, got ({low}, {high})"
                 )
+
+
+COHORTS: dict[str, CohortConfig] = {
+    "demo": CohortConfig(),
+    "varied": CohortConfig(
+        kind="varied",
+        patients=240,
+        kidneys=452,
+        rcc_kidneys=72,
+        hardness=1.0,
+        rcc_diameter_mm=(10.0, 100.0),
+        noise_hu=(3.0, 45.0),
+        slice_mm=(1.0, 5.0),
+    ),
+}
 
 
 @dataclass(frozen=True)

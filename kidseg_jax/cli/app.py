@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if verb not in VERBS:
         return refused(ValueError(f"unknown verb {verb!r}, need one of {', '.join(VERBS)}"))
     module = importlib.import_module(f"kidseg_jax.cli.{verb}")
-    if verb == "stage":  # its defaults depend on the preset that is asked for
+    if hasattr(module, "main"):  # its defaults depend on the preset or the cohort that is asked for
         return module.main(rest)
     return run_verb(module.Arguments, module.run, rest, prog=f"python -m kidseg_jax {verb}")
 
@@ -125,3 +125,13 @@ def parse(arguments: type[A], argv: Sequence[str], prog: str, default: A | None 
     title, *more = [line for line in lines if line]
     text = " ".join(more)
     raise ValueError(text if text.startswith(title) else f"{title}: {text}")
+
+
+def value_of(flag: str, given: Sequence[str]) -> str | None:
+    """What follows a flag on the command line."""
+    for i, word in enumerate(given):
+        if word.startswith(f"{flag}="):
+            return word.partition("=")[2]
+        if word == flag and i + 1 < len(given):
+            return given[i + 1]
+    return None

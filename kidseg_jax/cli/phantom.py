@@ -2,16 +2,18 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import tyro
 
 from kidseg_jax.atomic import write_text
-from kidseg_jax.config import PHANTOM_RECORD, CohortConfig
+from kidseg_jax.cli.app import run_verb, value_of
+from kidseg_jax.config import COHORTS, PHANTOM_RECORD, CohortConfig
 from kidseg_jax.imaging.structures import STRUCTURES
 
 
@@ -21,11 +23,20 @@ class Arguments:
 
     out: tyro.conf.Positional[Path]
     """Folder for the cases; made if missing."""
+    cohort: Literal["demo", "varied"] = "demo"
+    """Settings to start from: demo, or any body, phase, FOV and scanner; all can be changed below."""
     seed: int = 0
     """Seed of the cohort: the same seed and settings give the same bits."""
     threads: int = 2
     """Cases made at a time; the result does not depend on it."""
     config: Annotated[CohortConfig, tyro.conf.arg(name="")] = field(default_factory=CohortConfig)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse the command line, with the cohort's values as defaults, and run."""
+    config = COHORTS.get(value_of("--cohort", argv) or "demo", COHORTS["demo"])
+    default = Arguments(tyro.MISSING, config=config)
+    return run_verb(Arguments, run, argv, "python -m kidseg_jax phantom", default)
 
 
 def run(arguments: Arguments) -> int:

@@ -10,9 +10,9 @@ from typing import Annotated, Literal
 
 import tyro
 
-from kidseg_jax.cli.app import refused, run_verb
+from kidseg_jax.cli.app import refused, run_verb, value_of
 from kidseg_jax.cli.output import mend_streams
-from kidseg_jax.config import PRESETS, Config
+from kidseg_jax.config import COHORTS, PRESETS, Config
 from kidseg_jax.stops import GO_ON
 
 
@@ -30,6 +30,8 @@ class Arguments:
     """Name of the label convention of `data`, or a TOML file that maps label values to structures."""
     preset: Literal["demo", "paper", "gpu"] = "demo"
     """Settings to start from; every one can be changed below."""
+    cohort: Literal["demo", "varied"] | None = None
+    """Phantoms to start from where there is no data, with settings below; default: the preset's."""
     threads: int = field(default_factory=lambda: os.cpu_count() or 1)
     """Threads of the C++ kernels and of making phantoms."""
     annotator: Literal["simulated", "human"] = "simulated"
@@ -78,8 +80,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, preset in PRESETS.items():
         if f"--preset={name}" in given or ("--preset", name) in pairwise(given):
             default = replace(default, preset=name, config=preset)  # pyright: ignore[reportArgumentType]
+    if (cohort := value_of("--cohort", given)) in COHORTS:
+        default = replace(default, config=replace(default.config, cohort=COHORTS[cohort]))
     try:
-        if resumed := _value_of("--resume", given):
+        if resumed := value_of("--resume", given):
             from kidseg_jax.staging.resume import settings_of
 
             default = replace(default, **settings_of(Path(resumed)))
@@ -87,13 +91,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         return refused(error)
     prog = "python -m kidseg_jax.stage"
     return run_verb(Arguments, run, given, prog=prog, default=default, stopped=GO_ON)
-
-
-def _value_of(flag: str, given: Sequence[str]) -> str | None:
-    """What follows a flag on the command line."""
-    for i, word in enumerate(given):
-        if word.startswith(f"{flag}="):
-            return word.partition("=")[2]
-        if word == flag and i + 1 < len(given):
-            return given[i + 1]
-    return None

@@ -179,9 +179,9 @@ def paint_frame(canvas: Canvas, body: Body, rng: np.random.Generator) -> Window:
     return trunk
 
 
-def paint_muscles(canvas: Canvas, body: Body) -> None:
-    """Paint back muscles, quadratus lumborum and psoas."""
-    window = canvas.window([-115, body.spine_y - 25, -1e4], [115, body.spine_y + 95, 1e4])
+def paint_muscles(canvas: Canvas, body: Body, hu: float = MUSCLE_HU, floor_z: float = -1e4) -> None:
+    """Paint back muscles and quadratus lumborum above floor_z, and psoas."""
+    window = canvas.window([-115, body.spine_y - 25, floor_z], [115, body.spine_y + 95, 1e4])
     soft, y = canvas.soft_mm, body.spine_y
     flat_z = np.float32(0)
     for side in (-1, 1):
@@ -189,15 +189,15 @@ def paint_muscles(canvas: Canvas, body: Body) -> None:
         erector = np.maximum(
             ellipse(away - 36, window.y - (y + 46), 33 * body.back, 25 * body.back), -(away - 3) - flat_z
         )
-        paint(window.hu, erector + 0 * window.z, MUSCLE_HU - 4, soft)
+        paint(window.hu, erector + 0 * window.z, hu - 4, soft)
         quadratus = ellipse(away - 66, window.y - (y + 29), 20, 9)
-        paint(window.hu, quadratus + 0 * window.z, MUSCLE_HU, soft)
+        paint(window.hu, quadratus + 0 * window.z, hu, soft)
         z = np.array([35.0, 10, -20, -60, -110, -240])
         points = np.stack(
             [side * np.array([27.0, 32, 37, 43, 50, 70]), y + np.array([16.0, 10, 8, 6, 2, -30]), z], axis=1
         )
         radii = body.psoas * np.array([4.0, 9, 13, 17, 20, 20])
-        paint_tube(canvas, curve(points, 10), np.interp(-curve(points, 10)[:, 2], -z, radii), MUSCLE_HU + 4)
+        paint_tube(canvas, curve(points, 10), np.interp(-curve(points, 10)[:, 2], -z, radii), hu + 4)
         crus = np.array([[side * 14.0, y - 24, 130], [side * 15, y - 22, 60], [side * 13, y - 20, 10]])
         paint_tube(canvas, crus, np.array([5.0, 5.0, 2.5]), MUSCLE_HU)
 

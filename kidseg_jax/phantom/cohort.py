@@ -15,10 +15,8 @@ from kidseg_jax.cohort.case import Case
 from kidseg_jax.config import CohortConfig
 from kidseg_jax.imaging.volume import Volume
 from kidseg_jax.phantom.body import (
-    Body,
     Contrast,
     draw_body,
-    great_vessels,
     paint_frame,
     paint_muscles,
     ring,
@@ -27,9 +25,10 @@ from kidseg_jax.phantom.kidney import draw_bean, kidney_fields, paint_kidney, pa
 from kidseg_jax.phantom.labels import label_kidney
 from kidseg_jax.phantom.organs import paint_organs
 from kidseg_jax.phantom.scanner import draw_canvas, paint_table, scan
-from kidseg_jax.phantom.shapes import Canvas, Draw, curve, paint, paint_tube
+from kidseg_jax.phantom.shapes import Draw
 from kidseg_jax.phantom.skeleton import paint_ribs, paint_spine
-from kidseg_jax.phantom.vessels import draw_trees, paint_trees
+from kidseg_jax.phantom.varied import make_varied_case
+from kidseg_jax.phantom.vessels import draw_trees, paint_great_vessels, paint_trees
 
 RIGHT, LEFT = -1, 1
 
@@ -88,6 +87,8 @@ def make_case(config: CohortConfig, seed: int, index: int) -> Case:
     if not 0 <= index < config.patients:
         raise ValueError(f"make_case: index must be 0 to {config.patients - 1}, got {index}")
     plan = plan_cohort(config, seed)[index]
+    if config.kind == "varied":
+        return make_varied_case(config, seed, index, plan.sides, plan.rcc_side)
     draw = Draw(np.random.default_rng(np.random.SeedSequence([seed, 1 + index])), config.hardness)
     body = draw_body(draw)
     contrast = _contrast(draw, config)
@@ -98,7 +99,7 @@ def make_case(config: CohortConfig, seed: int, index: int) -> Case:
 
     paint_table(canvas, body)
     paint_frame(canvas, body, draw.rng)
-    paint_organs(canvas, body, contrast, draw, *(empty or {None}))
+    paint_organs(canvas, body, contrast, draw, next(iter(empty), None))
     fields = [kidney_fields(canvas, bean, draw) for bean in beans]
     for bean, field in zip(beans, fields, strict=True):
         wall = ring(field.window, body, body.half_width, body.half_depth, body.cavity_y)
@@ -106,7 +107,7 @@ def make_case(config: CohortConfig, seed: int, index: int) -> Case:
     paint_muscles(canvas, body)
     paint_ribs(canvas, body, draw)
     paint_spine(canvas, body, draw)
-    _paint_great_vessels(canvas, body, contrast, draw)
+    paint_great_vessels(canvas, body, contrast, draw)
     for bean, field, tree in zip(beans, fields, trees, strict=True):
         paint_kidney(canvas, field, bean, contrast, draw)
         paint_trees(canvas, body, contrast, tree, draw)
@@ -133,31 +134,3 @@ def _contrast(draw: Draw, config: CohortConfig) -> Contrast:
         spleen=draw.blend(85, 150, strength, draw.rng.random()),
         urine=draw(6, 34),
     )
-
-
-def _paint_great_vessels(canvas: Canvas, body: Body, contrast: Contrast, draw: Draw) -> None:
-    """Paint aorta, cava, the mesenteric and portal vessels, and a gonadal vein on each side."""
-    soft, y = canvas.soft_mm, body.spine_y
-    window = canvas.window([-75, y - 70, -1e4], [75, y + 5, 1e4])
-    if not window.hu.size:
-        return
-    aorta, cava = great_vessels(window, canvas, body)
-    mixed = 0.65 * contrast.vein + 0.35 * contrast.low_cava
-    share = 1 / (1 + np.exp(-(window.z + 2) / np.float32(9)))
-    paint(window.hu, cava, contrast.low_cava + np.float32(mixed - contrast.low_cava) * share, soft)
-    x = float(np.interp(25, body.aorta[::-1, 2], body.aorta[::-1, 0]))
-    front = float(np.interp(25, body.aorta[::-1, 2], body.aorta[::-1, 1]) - body.aorta_radii[3])
-    mesenteric = np.array(
-        [[x, front, 26], [x, front - 12, 16], [x - 1, front - 19, -10], [x - 8, front - 24, -80]]
-    )
-    portal_y = front - 20
-    portal = np.array(
-        [[x - 18, portal_y - 4, -80], [x - 13, portal_y, 5], [x - 22, portal_y + 3, 30], [-62, y - 50, 62]]
-    )
-    paint_tube(canvas, curve(portal), np.full(len(curve(portal)), draw(4.5, 7)), contrast.low_cava + 15)
-    paint_tube(canvas, curve(mesenteric), np.full(len(curve(mesenteric)), draw(3, 4.2)), contrast.artery)
-    for side in (-1, 1):
-        knots = np.array([[side * 30, y - 22, -22], [side * 46, y - 24, -70], [side * 58, y - 34, -170]])
-        path = curve(knots + draw.rng.uniform(-4, 4, (3, 3)))
-        paint_tube(canvas, path, np.full(len(path), draw(1.0, 2.0)), contrast.low_cava * 0.6)
-    paint(window.hu, aorta, contrast.artery, soft)

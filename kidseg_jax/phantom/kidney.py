@@ -1,5 +1,6 @@
 """One kidney of a phantom: curved bean, cortex and pyramids, sinus, and the tumour that pushes them aside."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -42,6 +43,8 @@ class Bean:
     pyramids: tuple[tuple[Points, Points, float], ...]
     fat: float
     tumour: Tumour | None
+    sinus_rough: float = 2.5
+    sinus_hu: tuple[float, float] = (5.0, 40.0)  # above fat
 
     def to_world(self, local: Points) -> Points:
         """Points (n, 3) as (x, y, z) in the patient's frame of points as (u, v, w)."""
@@ -72,9 +75,15 @@ class KidneyFields:
 
 
 def draw_bean(
-    draw: Draw, body: Body, side: int, has_rcc: bool, config: CohortConfig, contrast: Contrast
+    draw: Draw,
+    body: Body,
+    side: int,
+    has_rcc: bool,
+    config: CohortConfig,
+    contrast: Contrast,
+    changed: Callable[[Bean], Bean] = lambda bean: bean,
 ) -> Bean:
-    """A kidney in the fossa of one side, with a tumour or without."""
+    """A kidney in the fossa of one side, or where `changed` puts it, with a tumour or without."""
     half = np.array([draw(24, 31), draw(19, 26), draw(46, 61)])
     wide = (body.half_width - 127) * 0.25
     z = draw(-20, 14) if side > 0 else draw(-36, 0)
@@ -104,6 +113,7 @@ def draw_bean(
         fat=draw(3, 16),
         tumour=None,
     )
+    bare = changed(bare)
     if not has_rcc:
         return bare
     tumour = draw_tumour(draw, body, config, contrast, lambda depth_mm: _place(draw, bare, depth_mm))
@@ -138,7 +148,7 @@ def kidney_fields(canvas: Canvas, bean: Bean, draw: Draw) -> KidneyFields:
     capsule += np.float32(bean.lobes) * smooth_field(draw.rng, window, spacing, 24.0)
     su, sv, sw = (np.float32(s) for s in bean.sinus_centre)
     sinus = ellipsoid(u - su, v - sv, w - sw, bean.sinus_half)
-    sinus += 2.5 * smooth_field(draw.rng, window, spacing, 8.0)
+    sinus += bean.sinus_rough * smooth_field(draw.rng, window, spacing, 8.0)
     pyramids = window.far()
     square = u * u + v * v + w * w
     for apex, way, slope in bean.pyramids:
@@ -168,7 +178,7 @@ def paint_kidney(canvas: Canvas, fields: KidneyFields, bean: Bean, contrast: Con
     tissue = np.full(fields.window.shape, contrast.cortex, np.float32)
     tissue += 5 * smooth_field(draw.rng, fields.window, spacing, 7.0)
     paint(tissue, fields.pyramids, contrast.medulla, soft + 1.0)
-    paint(tissue, fields.sinus, FAT_HU + draw(5, 40), soft)
+    paint(tissue, fields.sinus, FAT_HU + draw(*bean.sinus_hu), soft)
     paint(fields.window.hu, fields.capsule, tissue, soft)
     if bean.tumour is not None and fields.tumour is not None:
         paint_tumour(canvas, fields.window, fields.tumour, bean.tumour, draw)

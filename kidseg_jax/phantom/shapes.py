@@ -5,8 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from kidseg_jax.imaging.volume import Geometry
+from kidseg_jax.kernels import resample_linear
 
 Field = npt.NDArray[np.floating]
 Points = npt.NDArray[np.float64]
@@ -210,3 +212,16 @@ def smooth_field(
         first = field.take(low, axis)
         field = first + weight * (field.take(low + 1, axis) - first)
     return field
+
+
+def cloud(
+    rng: np.random.Generator, window: Window, spacing_mm: npt.ArrayLike, scale_mm: float
+) -> npt.NDArray[np.float32]:
+    """As `smooth_field`, but rounder, as its level sets do not show the lattice, and quicker."""
+    steps = [max(0.5 * scale_mm / s, 1.0) for s in np.asarray(spacing_mm, float)]
+    coarse = [int(np.ceil(n / s)) + 2 for n, s in zip(window.shape, steps, strict=True)]
+    field = rng.standard_normal(coarse, dtype=np.float32)
+    for axis in range(3):
+        ndimage.gaussian_filter1d(field, 1.0, axis=axis, output=field, truncate=2.5)
+    at = [np.arange(n) / step + 0.5 for n, step in zip(window.shape, steps, strict=True)]
+    return resample_linear(field * np.float32(2.2), *at, widths=(1, 1, 1))

@@ -6,13 +6,20 @@ from kidseg_jax.phantom.body import Body
 from kidseg_jax.phantom.shapes import Canvas, Draw, ellipse, paint, paint_tube, smooth_field
 
 
-def paint_spine(canvas: Canvas, body: Body, draw: Draw) -> None:
-    """Paint vertebral bodies, discs, canal, arches, spinous and transverse processes."""
+def paint_spine(
+    canvas: Canvas,
+    body: Body,
+    draw: Draw,
+    floor_z: float = -1e4,
+    cortex_hu: float = 430.0,
+    marrow_hu: float | None = None,
+) -> None:
+    """Paint, above floor_z, vertebral bodies, discs, canal, arches, spinous and transverse processes."""
     y0, height, soft = body.spine_y, body.vertebra_mm, canvas.soft_mm
-    window = canvas.window([-55, y0 - 26, -1e4], [55, y0 + 75, 1e4])
+    window = canvas.window([-55, y0 - 26, floor_z], [55, y0 + 75, 1e4])
     if not window.hu.size:
         return
-    marrow = draw(130, 230)
+    marrow = draw(130, 230) if marrow_hu is None else marrow_hu
     x = window.x - body.spine_x(window.z)
     y = window.y - y0
     phase = np.abs(np.mod((window.z - body.disc_z) / height, 1.0) - 0.5) * height  # 0 at mid body
@@ -20,7 +27,7 @@ def paint_spine(canvas: Canvas, body: Body, draw: Draw) -> None:
     bone = np.maximum(ellipse(x, y, 23, 17) + waist, phase - 0.38 * height)
     disc = ellipse(x, y, 22, 16) + 0 * window.z
     paint(window.hu, disc, 85.0, soft)
-    paint(window.hu, bone, 430.0, soft)
+    paint(window.hu, bone, cortex_hu, soft)
     texture = marrow + 45 * smooth_field(draw.rng, window, canvas.geometry.spacing_mm, 6.0)
     paint(window.hu, bone + 2.5, texture, soft)
     ring_low = phase - 0.40 * height

@@ -5,9 +5,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from kidseg_jax.config import CohortConfig
-from kidseg_jax.phantom.body import Body, Contrast
+from kidseg_jax.phantom.body import Body, Contrast, great_vessels
 from kidseg_jax.phantom.kidney import Bean
-from kidseg_jax.phantom.shapes import Canvas, Draw, Field, Points, Window, curve, lower_to_tube, paint
+from kidseg_jax.phantom.shapes import (
+    Canvas,
+    Draw,
+    Field,
+    Points,
+    Window,
+    curve,
+    lower_to_tube,
+    paint,
+    paint_tube,
+)
 
 Tube = tuple[Points, Points]
 
@@ -65,6 +75,47 @@ def tube_fields(canvas: Canvas, tubes: tuple[Tube, ...]) -> list[tuple[Window, F
                 lower_to_tube(field, window, canvas, p, r)
                 out.append((window, field))
     return out
+
+
+def paint_great_vessels(canvas: Canvas, body: Body, contrast: Contrast, draw: Draw) -> None:
+    """Paint aorta, cava, the mesenteric and portal vessels, and a gonadal vein on each side."""
+    soft, y = canvas.soft_mm, body.spine_y
+    window = canvas.window([-75, y - 70, -1e4], [75, y + 5, 1e4])
+    if not window.hu.size:
+        return
+    aorta, cava = great_vessels(window, canvas, body)
+    mixed = 0.65 * contrast.vein + 0.35 * contrast.low_cava
+    share = 1 / (1 + np.exp(-(window.z + 2) / np.float32(9)))
+    paint(window.hu, cava, contrast.low_cava + np.float32(mixed - contrast.low_cava) * share, soft)
+    x = float(np.interp(25, body.aorta[::-1, 2], body.aorta[::-1, 0]))
+    front = float(np.interp(25, body.aorta[::-1, 2], body.aorta[::-1, 1]) - body.aorta_radii[3])
+    mesenteric = np.array(
+        [[x, front, 26], [x, front - 12, 16], [x - 1, front - 19, -10], [x - 8, front - 24, -80]]
+    )
+    portal_y = front - 20
+    portal = np.array(
+        [[x - 18, portal_y - 4, -80], [x - 13, portal_y, 5], [x - 22, portal_y + 3, 30], [-62, y - 50, 62]]
+    )
+    paint_tube(canvas, curve(portal), np.full(len(curve(portal)), draw(4.5, 7)), contrast.low_cava + 15)
+    paint_tube(canvas, curve(mesenteric), np.full(len(curve(mesenteric)), draw(3, 4.2)), contrast.artery)
+    for side in (-1, 1):
+        knots = np.array([[side * 30, y - 22, -22], [side * 46, y - 24, -70], [side * 58, y - 34, -170]])
+        path = curve(knots + draw.rng.uniform(-4, 4, (3, 3)))
+        paint_tube(canvas, path, np.full(len(path), draw(1.0, 2.0)), contrast.low_cava * 0.6)
+    paint(window.hu, aorta, contrast.artery, soft)
+
+
+def paint_plaques(canvas: Canvas, body: Body, draw: Draw) -> None:
+    """Paint chalk in the wall of the aorta."""
+    for _ in range(int(draw(2, 14))):
+        z, angle = draw(-95, 150), draw(0, 2 * np.pi)
+        at = _at(body.aorta, z)
+        radius = float(np.interp(z, body.aorta[::-1, 2], body.aorta_radii[::-1]))
+        turn = angle + np.linspace(0, draw(0.2, 1.2), 3)
+        ring = np.stack(
+            [radius * np.cos(turn), radius * np.sin(turn), np.linspace(0, draw(-8, 8), 3)], axis=1
+        )
+        paint_tube(canvas, at + ring, np.full(3, draw(0.7, 1.8)), draw(300, 1100))
 
 
 def _at(points: Points, z: float) -> Points:
