@@ -1,7 +1,7 @@
 """Both trained networks in one file: written, found and read again."""
 
 import os
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kidseg_jax.config import NetConfig
+from kidseg_jax.config import Config, NetConfig
 from kidseg_jax.imaging.structures import N_CLASSES, STRUCTURES
 from kidseg_jax.network import checkpoint
 from kidseg_jax.network.losses import NEVER
@@ -91,6 +91,26 @@ def load_models(path: str | os.PathLike[str] | None = None) -> Models:
 def networks_of(file: Path) -> tuple[NetConfig, NetConfig]:
     """The settings of the coarse and the fine network of a file; ValueError as `load_models` has it."""
     return _about(checkpoint.read(file))[:2]
+
+
+def require_same_networks(file: Path, config: Config) -> str:
+    """The hash of a file whose networks a run with this config can go on from.
+
+    Raises ValueError with every setting of the networks that differs, but for the compute type, and as
+    `load_models` does.
+    """
+    saved = checkpoint.read(file)
+    differ = [
+        f"{role}.{part.name} is {getattr(theirs, part.name)}, got {getattr(ours, part.name)}"
+        for role, theirs, ours in zip(
+            ("coarse", "fine"), _about(saved)[:2], (config.coarse, config.fine), strict=True
+        )
+        for part in fields(NetConfig)
+        if part.name != "dtype" and getattr(theirs, part.name) != getattr(ours, part.name)
+    ]
+    if differ:
+        raise ValueError(f"{file}: networks of other settings than this run's: {'; '.join(differ)}")
+    return saved.sha256
 
 
 def trained_on(file: Path) -> TrainedOn | None:

@@ -85,8 +85,11 @@ def start(
     total: int,
     seed: int,
     never: frozenset[int] = frozenset(),
+    begun: Params | None = None,
 ) -> tuple[TrainState, Step]:
     """A fresh state drawn from `seed`, and the jitted step (state, cts, labels, key) -> (state, loss).
+
+    begun: weights to go on from instead, copied; a class that they were never shown begins as a fresh one.
 
     The step's key is folded with the step number, so that any step can be run again on its own; the state is
     donated. A fifth argument, bool (batch, n_classes), merges the classes that a sample's labels do not tell
@@ -94,8 +97,12 @@ def start(
     network where they are.
     """
     apply, params = make_unet(net, n_classes, seed)
+    bias: Any = params["head"]["bias"]
+    if begun is not None:
+        fresh, params = bias[...], jax.tree.map(jnp.copy, begun)
+        bias = params["head"]["bias"]
+        bias[...] = jnp.where(bias[...] > NEVER / 2, bias[...], fresh)
     if never:
-        bias: Any = params["head"]["bias"]
         bias[...] = bias[...].at[jnp.array(sorted(never))].set(NEVER)
     optimizer = make_optimizer(train, total)
 
