@@ -3,7 +3,7 @@
     python benchmarks/gpu_profile.py [--preset gpu] [--steps 20]
 
 Every kernel that a step starts is laid to what it computes, by the name that XLA keeps of the operation it
-came from; for that, command buffers, which start many kernels under one name, are off. Reported are ms a step,
+came from; for that, command buffers, which start many kernels as one, are off. Reported are ms a step,
 the share of the device's busy time and the number of kernels; idle is the rest of a step's wall time. The
 largest single kernels are printed. Rows go to benchmarks/results/gpu_profile.csv.
 """

@@ -84,7 +84,8 @@ class RunDirectory:
 
         What an earlier server left that was killed is swept away.
         """
-        with _locked(self.stage(1).path, f"{self.path}: another server serves this run; stop it first"):
+        first = next((stage.path for stage in self.stages()), self.stage(1).path)
+        with _locked(first, f"{self.path}: another server serves this run; stop it first"):
             shutil.rmtree(self.uploads, ignore_errors=True)
             sweep_leftovers(self.path)
             yield

@@ -1,4 +1,4 @@
-"""`python -m kidseg_jax predict INPUT --model RUN`: label maps for CTs, on their own grids."""
+"""`python -m kidseg_jax predict INPUT [--model RUN]`: label maps for CTs, on their own grids."""
 
 import csv
 import sys
@@ -25,8 +25,8 @@ class Arguments:
 
     input: tyro.conf.Positional[Path]
     """A .nii, .nii.gz, .nrrd, .mha or .npz file, a DICOM folder, or a folder of cases."""
-    model: Path
-    """A run directory, or one of its models.safetensors files."""
+    model: Path | None = None
+    """A run directory, or one of its models.safetensors files; default: the start model of this package."""
     out: Path | None = None
     """Folder for the results; beside the input when not given."""
     to: Literal["nii.gz", "nii", "nrrd", "seg.nrrd", "mha", "npz"] = "nii.gz"
@@ -84,7 +84,7 @@ def run(arguments: Arguments) -> int:
     keep_freed_memory()
 
     models = load_models(arguments.model)
-    if line := caution(arguments.model, models.trained_on):
+    if line := caution(arguments.model or "the start model of this package", models.trained_on):
         print(f"kidseg_jax: {line}", file=sys.stderr)
     failures: list[str] = []
     for number, job in enumerate(jobs, 1):

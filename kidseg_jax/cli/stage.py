@@ -46,6 +46,10 @@ class Arguments:
     """human: share of the cases, 0 to 1, labelled from nothing, to measure what seeing a prediction does."""
     approver: str | None = None
     """human: who approves what is taken in; goes to the ledger."""
+    start: str = "none"
+    """none, shipped (the start model of this package), or a run directory or a models.safetensors file. Its
+    predictions of the first stage's cases are corrected (stage_0), and every stage goes on from its weights.
+    The settings of the networks are then those of the model."""
     resume: Path | None = None
     """Go on with the run in this directory, with the settings in its run.json."""
     config: Annotated[Config, tyro.conf.arg(name="")] = PRESETS["demo"]
@@ -67,9 +71,8 @@ def run(arguments: Arguments) -> int:
         annotator = People(
             arguments.accept_partial, arguments.accept_unchanged, arguments.blind, arguments.approver
         )
-    return run_loop(
-        out, arguments.config, arguments.n, arguments.data, arguments.label_map, arguments.threads, annotator
-    )
+    data, label_map, start = arguments.data, arguments.label_map, _start_file(arguments.start)
+    return run_loop(out, arguments.config, arguments.n, data, label_map, arguments.threads, annotator, start)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,7 +90,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             from kidseg_jax.staging.resume import settings_of
 
             default = replace(default, **settings_of(Path(resumed)))
+        elif file := _start_file(value_of("--start", given) or default.start):
+            from kidseg_jax.network.models import networks_of
+
+            coarse, fine = networks_of(file)
+            default = replace(default, config=replace(default.config, coarse=coarse, fine=fine))
     except (ValueError, OSError) as error:
         return refused(error)
     prog = "python -m kidseg_jax.stage"
     return run_verb(Arguments, run, given, prog=prog, default=default, stopped=GO_ON)
+
+
+def _start_file(start: str) -> Path | None:
+    """The file of the model that a run starts from; FileNotFoundError where there is none."""
+    if start == "none":
+        return None
+    from kidseg_jax.network.models import models_file
+
+    return models_file(None if start == "shipped" else start)

@@ -85,17 +85,23 @@ def start(
     total: int,
     seed: int,
     never: frozenset[int] = frozenset(),
+    begun: Params | None = None,
 ) -> tuple[TrainState, Step]:
     """A fresh state drawn from `seed`, and the jitted step (state, cts, labels, sizes, key) -> (state, loss).
 
+    begun: weights to go on from instead, copied; a class that they were never shown begins as a fresh one.
     sizes: int32 (batch, 3), how much of each sample is no padding. The step's key is folded with the step
     number, so that any step can be run again on its own; the state is donated. A last argument, bool (batch,
     n_classes), merges the classes that a sample's labels do not tell with its background. The classes in
     `never` begin, and stay, with no probability: nothing would teach the network where they are.
     """
     apply, params = make_unet(net, n_classes, seed)
+    bias: Any = params["head"]["bias"]
+    if begun is not None:
+        fresh, params = bias[...], jax.tree.map(jnp.copy, begun)
+        bias = params["head"]["bias"]
+        bias[...] = jnp.where(bias[...] > NEVER / 2, bias[...], fresh)
     if never:
-        bias: Any = params["head"]["bias"]
         bias[...] = bias[...].at[jnp.array(sorted(never))].set(NEVER)
     optimizer = make_optimizer(train, total)
 

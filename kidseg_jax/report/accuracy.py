@@ -78,7 +78,12 @@ def dsc_table(run: Run) -> Table:
     """Table 1: DSC per structure and stage as mean +- SD in percent, and its tests."""
     rows = [
         Row(
-            f"stage {stage.stage}" + (f", {stage.train_kidneys} kidneys" if stage.train_kidneys else ""),
+            f"stage {stage.stage}"
+            + (
+                f", {stage.train_kidneys} kidneys"
+                if stage.train_kidneys
+                else ", start model" * (not stage.stage)
+            ),
             tuple(mean_sd_cell(summarise([r.dsc_percent for r in stage.tested(c)])) for c in COLUMNS),
             unit="percent",
         )
@@ -203,12 +208,11 @@ def _dsc_notes(run: Run) -> Iterable[str]:
         )
     if any(stage.test_kidneys != last.test_kidneys for stage in run.stages):
         yield "Not all stages were tested on the same kidneys: tests use those that two stages share."
-    steps = [stage.steps for stage in run.stages]
+    trained = [stage for stage in run.stages if stage.stage]
+    steps = [stage.steps for stage in trained]
     if all(step is not None for step in steps):
         same = len(set(steps)) == 1
-        each = ", ".join(
-            f"{step} (stage {stage.stage})" for step, stage in zip(steps, run.stages, strict=True)
-        )
+        each = ", ".join(f"{step} (stage {stage.stage})" for step, stage in zip(steps, trained, strict=True))
         longer = "Part of a difference may come from training longer, not from more labels."
         yield f"All stages trained {steps[0]} steps." if same else f"Training steps differ: {each}. {longer}"
     yield from _false_positive_notes(run)

@@ -58,7 +58,9 @@ def _stage_marks(run: Run, column: str, index: int) -> str:
     left, _, right, _ = _PLOT
     stages = [stage.stage for stage in run.stages]
     count = max(*stages, *published.DSC_PERCENT)
-    place = {stage: left + (right - left) * (stage - 0.5) / count for stage in range(1, count + 1)}
+    first = min(1, *stages)
+    n = count + 1 - first
+    place = {s: left + (right - left) * (s + 0.5 - first) / n for s in range(first, count + 1)}
     parts, line = [], []
     papers = [(place[stage], values[index][0]) for stage, values in published.DSC_PERCENT.items()]
     parts += [f"<path d='{_path(papers)}' fill='none' stroke='{PAPERS}' stroke-dasharray='4 3'/>"]

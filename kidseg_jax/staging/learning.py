@@ -29,11 +29,15 @@ class TrainingSet(NamedTuple):
 
 @dataclass(frozen=True)
 class StageState:
-    """Where a run stands after `index` stages: all training_set so far, and the networks trained on it."""
+    """Where a run stands after `index` stages: all training_set so far, and the networks trained on it.
+
+    start: the networks that every stage goes on from; None: from weights drawn from the seed.
+    """
 
     index: int = 0
     training_set: TrainingSet = field(default_factory=TrainingSet)
     models: Models | None = None
+    start: Models | None = None
 
 
 class Watch(Protocol):
@@ -55,10 +59,11 @@ class Unwatched:
 
 
 def run_stage(state: StageState, new: TrainingSet, config: Config, watch: Watch | None = None) -> StageState:
-    """The next state: both networks trained from fresh weights on all training_set so far and the new.
+    """The next state: both networks trained from the first weights on all training_set so far and the new.
 
-    Every stage starts from the same weights and, with fixed steps, takes the same number of them: stages
-    differ by their data alone. Raises ValueError when there is no training_set at all.
+    Every stage starts from the same weights, fresh ones or those of a start model, and, with fixed steps,
+    takes the same number of them: stages differ by their data alone. Raises ValueError when there is no
+    training_set at all.
     """
     training_set = state.training_set.and_also(new)
     index = state.index + 1
@@ -66,11 +71,12 @@ def run_stage(state: StageState, new: TrainingSet, config: Config, watch: Watch 
     def fitted(
         role: Role, net: NetConfig, settings: TrainConfig, n_classes: int, samples: tuple[Sample, ...]
     ) -> Params:
-        return _fit(role, net, settings, n_classes, samples, index, config.seed, watch or Unwatched())
+        begun = state.start and getattr(state.start, role)
+        return _fit(role, net, settings, n_classes, samples, index, config.seed, begun, watch or Unwatched())
 
     coarse = fitted("coarse", config.coarse, config.coarse_train, N_COARSE, training_set.coarse)
     fine = fitted("fine", config.fine, config.fine_train, N_CLASSES, training_set.fine)
-    return StageState(index, training_set, Models(config.coarse, config.fine, coarse, fine))
+    return StageState(index, training_set, Models(config.coarse, config.fine, coarse, fine), state.start)
 
 
 def _fit(
@@ -81,11 +87,12 @@ def _fit(
     samples: tuple[Sample, ...],
     index: int,
     seed: int,
+    begun: Params | None,
     watch: Watch,
 ) -> Params:
     seeds = np.random.SeedSequence([seed, ("coarse", "fine").index(role)]).generate_state(2).tolist()
     total = n_steps(settings, index, len(samples))
-    fresh, step = start(net, settings, n_classes, total, seeds[0], never_labelled(samples))
+    fresh, step = start(net, settings, n_classes, total, seeds[0], never_labelled(samples), begun)
     state = watch.resume(role, fresh, total)
     with named_memory(f"train the {role} network", net, settings.batch):
         for done, after, loss in train(state, step, samples, total, settings.batch, seeds[1]):

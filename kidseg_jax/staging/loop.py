@@ -3,6 +3,8 @@
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+from typing import Any
 
 from kidseg_jax.cohort.case import Case
 from kidseg_jax.cohort.split import kidneys_of
@@ -11,6 +13,7 @@ from kidseg_jax.formats.volumes import write_volume
 from kidseg_jax.imaging.volume import Volume, canonical
 from kidseg_jax.labelling.ledger import append, read_ledger
 from kidseg_jax.network.cascade import predict
+from kidseg_jax.network.checkpoint import about
 from kidseg_jax.network.models import Models, load_models, save_models
 from kidseg_jax.report.records import StageRecord, TestRecord
 from kidseg_jax.report.snapshot import write_snapshot
@@ -26,10 +29,14 @@ from kidseg_jax.stops import at_a_step
 
 
 class Loop:
-    """One run: its job, annotator and plan. Every method leaves the directory in a state to go on from."""
+    """One run: its job, annotator and plan. Every method leaves the directory in a state to go on from.
 
-    def __init__(self, job: Job, annotator: Annotator):
-        self.job, self.annotator = job, annotator
+    started: a start model lies in the folder of stage 0; its predictions of the first stage's cases are
+    corrected.
+    """
+
+    def __init__(self, job: Job, annotator: Annotator, started: bool = False):
+        self.job, self.annotator, self.started = job, annotator, started
         self.plan = Plan((), ())
 
     def survey(self) -> None:
@@ -45,17 +52,37 @@ class Loop:
                 job.kidneys[case.name] = kidneys_of(case)
         everyone = [kidney for kidneys in job.kidneys.values() for kidney in kidneys]
         if unlabelled:
-            self.plan = people_plan(everyone, unlabelled, job.n_stages, job.config.seed)
+            self.plan = people_plan(everyone, unlabelled, job.n_stages, job.config.seed, self.started)
         else:
-            self.plan = make_plan(everyone, job.n_stages, job.config.seed)
+            self.plan = make_plan(everyone, job.n_stages, job.config.seed, self.started)
+
+    def begin(self) -> StageState:
+        """Stage 0: the start model is tested, and its predictions of the first stage's cases are corrected.
+
+        Without one an empty state.
+        """
+        directory = self.job.run.stage(0)
+        if not self.started:
+            return StageState()
+        models = load_models(directory.models)
+        if not directory.metrics.exists():
+            self._end_stage(0, models, about(directory.models)["sha256"])
+        return StageState(models=models, start=models)
 
     def training_set(self, index: int) -> TrainingSet:
-        """What the new cases of stage `index` teach: hand labels in stage 1, corrected ones after it."""
-        job, new = self.job, self.plan.new[index - 1]
-        names = job.reporter.over(new, len(new), f"stage {index}: samples")
-        cases = self._by_hand(names) if index == 1 else self.annotator.corrected(job, index - 1, names)
+        """What the new cases of stage `index` teach: hand labels before the first prediction, corrected ones
+        after it.
+        """
+        job, corrected = self.job, self.plan.to_correct(index - 1)
+        by_hand = [name for name in self.plan.new[index - 1] if name not in corrected]
+        names = job.reporter.over(
+            [*by_hand, *corrected], len(by_hand) + len(corrected), f"stage {index}: samples"
+        )
+        cases = [self._by_hand(islice(names, len(by_hand)))]
+        if corrected:
+            cases.append(self.annotator.corrected(job, index - 1, names))
         training_set = TrainingSet()
-        for case, labels in cases:
+        for case, labels in chain(*cases):
             training_set = training_set.and_also(teach(case, labels, job.config, job.threads))
         return training_set
 
@@ -76,13 +103,14 @@ class Loop:
         done. Raises WaitsForPeople until people have done their part of the stage before.
         """
         job, index = self.job, state.index + 1
-        if state.index > 0:
+        if state.models is not None:
             self.plan = self.annotator.accept(job, self.plan, state.index)
         directory = job.run.stage(index)
         new = self.training_set(index)
         if directory.metrics.exists():
             try:
-                return StageState(index, state.training_set.and_also(new), load_models(directory.models))
+                models = load_models(directory.models)
+                return StageState(index, state.training_set.and_also(new), models, state.start)
             except (ValueError, FileNotFoundError) as error:
                 print(f"kidseg_jax: {error}; training stage {index} again", file=sys.stderr)
         began = time.monotonic()
@@ -94,21 +122,25 @@ class Loop:
         model = save_models(directory.models, state.models._replace(trained_on=learned_from))
         watch.clear()
         seconds = time.monotonic() - began
-        test = self.test(index, state.models)
-        labelling, surfaces = self.annotator.label(job, self.plan, index, state.models, model)
-        record = StageRecord(
-            stage=index,
+        self._end_stage(
+            index,
+            state.models,
+            model,
             train_kidneys=len(state.training_set.fine),
             steps=watch.total["fine"],
             coarse_steps=watch.total["coarse"],
             seconds=round(seconds, 1),
             losses=watch.losses,
-            test=tuple(test),
-            labelling=tuple(labelling),
-            surfaces=tuple(surfaces),
         )
-        write_metrics(job.run, directory, model, record)
         return state
+
+    def _end_stage(self, index: int, models: Models, model: str, **trained: Any) -> None:
+        """Test a stage's models, have the next one's cases labelled, and write down what was measured."""
+        test = self.test(index, models)
+        labelling, surfaces = self.annotator.label(self.job, self.plan, index, models, model)
+        measured = {"test": tuple(test), "labelling": tuple(labelling), "surfaces": tuple(surfaces)}
+        record = StageRecord(stage=index, **trained, **measured)
+        write_metrics(self.job.run, self.job.run.stage(index), model, record)
 
     def test(self, index: int, models: Models) -> list[TestRecord]:
         """Metrics of every held-out kidney and structure; the predictions are written down."""

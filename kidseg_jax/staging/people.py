@@ -66,9 +66,9 @@ class People:
             append(job.run.ledger, events, once=True)
             write_told(job.run, directory.accepted, {case.work.case: case.label for case in checked.done})
         accepted = read_json(directory.accepted)
-        left = tuple(name for name in plan.new[index] if name not in accepted)
+        left = tuple(name for name in plan.to_correct(index) if name not in accepted)
         new = list(plan.new)
-        new[index] = tuple(name for name in new[index] if name in accepted)
+        new[index] = tuple(name for name in new[index] if name not in left)
         if index + 1 < len(new):
             new[index + 1] = (*left, *new[index + 1])
         return replace(plan, new=tuple(new))
@@ -85,7 +85,7 @@ class People:
         self, job: Job, plan: Plan, index: int, models: Models, model: str
     ) -> tuple[list[LabellingRecord], list[SurfaceRecord]]:
         """Predict the next stage's cases and lay them out for people; nothing is measured yet."""
-        new = plan.new[index] if index < job.n_stages else ()
+        new = plan.to_correct(index)
         directory, annotator = job.run.stage(index), job.config.annotator
         if not new or (directory.to_correct / LIST).exists():
             return [], []
@@ -121,7 +121,7 @@ class People:
     def _bring_late(self, job: Job, index: int, cases: set[str]) -> None:
         """Labels that came after the stage before had gone on without these cases count for this one."""
         before, now = job.run.stage(index - 1), job.run.stage(index)
-        if index < 2 or not (before.to_correct / LIST).exists():
+        if not index or not (before.to_correct / LIST).exists():
             return
         chain, work_list = read_ledger(job.run.ledger), read_list(before.to_correct)
         late = check_corrected(

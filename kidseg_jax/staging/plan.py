@@ -13,10 +13,19 @@ TEST_SHARE = 0.2
 
 @dataclass(frozen=True)
 class Plan:
-    """Case names: one held-out test set for all stages, and the cases that are new in each stage."""
+    """Case names: one held-out test set for all stages, and the cases that are new in each stage.
+
+    by_hand: those of the first stage that are learned from with the labels they came with.
+    """
 
     test: tuple[str, ...]
     new: tuple[tuple[str, ...], ...]
+    by_hand: tuple[str, ...] = ()
+
+    def to_correct(self, index: int) -> tuple[str, ...]:
+        """The cases that are predicted after stage `index`, for the next one; 0: by a start model."""
+        new = self.new[index] if index < len(self.new) else ()
+        return tuple(name for name in new if index or name not in self.by_hand)
 
 
 def stage_sizes(n_stages: int, n_kidneys: int) -> tuple[int, ...]:
@@ -38,11 +47,12 @@ def stage_sizes(n_stages: int, n_kidneys: int) -> tuple[int, ...]:
     return sizes
 
 
-def make_plan(kidneys: Sequence[Kidney], n_stages: int, seed: int) -> Plan:
+def make_plan(kidneys: Sequence[Kidney], n_stages: int, seed: int, started: bool = False) -> Plan:
     """Patients dealt to test set and stages: the wanted numbers of kidneys first, RCC spread evenly second.
 
-    A patient's cases and kidneys stay together; the best of 500 seeded shuffles is taken. Raises ValueError
-    when patients are too few for every group to get one.
+    A patient's cases and kidneys stay together; the best of 500 seeded shuffles is taken. started: a start
+    model predicts the first stage's cases, so that none of them is labelled by hand. Raises ValueError when
+    patients are too few for every group to get one.
     """
     sizes = stage_sizes(n_stages, len(kidneys))
     training = [round(size * (1 - TEST_SHARE)) for size in sizes]
@@ -65,37 +75,45 @@ def make_plan(kidneys: Sequence[Kidney], n_stages: int, seed: int) -> Plan:
     best = min(deals, key=lambda groups: _cost(groups, counts, rcc, wanted))
     _fill_empty(best, counts, wanted)
     cases = [tuple(sorted({k.case for i in group for k in of_patient[patients[i]]})) for group in best]
-    return Plan(cases[0], tuple(cases[1:]))
+    return Plan(cases[0], tuple(cases[1:]), () if started else cases[1])
 
 
 def people_plan(
-    labelled_kidneys: Sequence[Kidney], unlabelled: dict[str, str], n_stages: int, seed: int
+    labelled_kidneys: Sequence[Kidney],
+    unlabelled: dict[str, str],
+    n_stages: int,
+    seed: int,
+    started: bool = False,
 ) -> Plan:
     """A fifth of the labelled kidneys for testing, the rest for stage 1, the cases without labels after it.
 
     unlabelled: patient of each case name. Patients stay on one side: cases of test patients are left out.
-    Raises ValueError when fewer than two patients have labels or a later stage would get no case.
+    started: a start model predicts for stage 1 too, which gets its share of the cases without labels; one
+    labelled patient, for testing, is enough then. Raises ValueError when fewer patients have labels than
+    needed, or a stage would get no case.
     """
     of_patient: dict[str, list[Kidney]] = {}
     for kidney in labelled_kidneys:
         of_patient.setdefault(kidney.patient, []).append(kidney)
     patients = sorted(of_patient)
-    if len(patients) < 2:
-        raise ValueError(f"people_plan: need labelled cases of 2 patients or more, got {len(patients)}")
+    if len(patients) < (fewest := 1 if started else 2):
+        needed = f"{fewest} patient{'s' * (fewest > 1)}"
+        raise ValueError(f"people_plan: need labelled cases of {needed} or more, got {len(patients)}")
     wanted = max(1, round(TEST_SHARE * len(labelled_kidneys)))
     test: set[str] = set()
     for i in np.random.default_rng(seed).permutation(len(patients)).tolist():
-        if sum(len(of_patient[patient]) for patient in test) < wanted and len(test) < len(patients) - 1:
+        if sum(len(of_patient[patient]) for patient in test) < wanted and len(test) <= len(patients) - fewest:
             test.add(patients[i])
     pool = [case for case, patient in unlabelled.items() if patient not in test]
-    if len(pool) < n_stages - 1:
-        raise ValueError(
-            f"people_plan: {n_stages} stages need {n_stages - 1} cases without labels, got {len(pool)}"
-        )
+    parts = n_stages if started else n_stages - 1
+    if len(pool) < parts:
+        raise ValueError(f"people_plan: {n_stages} stages need {parts} cases without labels, got {len(pool)}")
     tested = tuple(sorted({k.case for k in labelled_kidneys if k.patient in test}))
     first = tuple(sorted({k.case for k in labelled_kidneys if k.patient not in test}))
-    later = [tuple(map(str, part)) for part in np.array_split(pool, n_stages - 1)] if n_stages > 1 else []
-    return Plan(tested, (first, *later))
+    later = [tuple(map(str, part)) for part in np.array_split(pool, parts)] if parts else []
+    if started:
+        return Plan(tested, ((*first, *later[0]), *later[1:]), first)
+    return Plan(tested, (first, *later), first)
 
 
 def _deal(order: np.ndarray, counts: np.ndarray, wanted: list[int]) -> list[list[int]]:

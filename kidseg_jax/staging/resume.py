@@ -11,7 +11,7 @@ from kidseg_jax.rundir import RunDirectory, path_of, read_json
 
 
 def settings_of(run: Path) -> dict[str, Any]:
-    """The keys n, data, label_map, annotator, people and config (a `Config`) of a run.
+    """The keys n, data, label_map, annotator, blind, start and config (a `Config`) of a run.
 
     Raises FileNotFoundError for a folder without run.json, ValueError for one that another version wrote.
     """
@@ -24,6 +24,7 @@ def settings_of(run: Path) -> dict[str, Any]:
             "label_map": about["label_map"],
             "annotator": about["annotator"],
             "blind": float(about["blind"]),
+            "start": str(RunDirectory(run).stage(0).models) if about.get("start") else "none",
             "config": from_json(Config, about["config"]),
         }
     except (KeyError, TypeError, AttributeError) as error:
@@ -34,7 +35,8 @@ def trained_on(run: Path, stage: int) -> TrainedOn:
     """What the models of a stage of a run learn from; a folder that `phantom` wrote is one of phantoms."""
     about = read_json(RunDirectory(run).settings)
     phantoms = about["data"] is None or (path_of(about["data"]) / PHANTOM_RECORD).exists()
-    return TrainedOn("phantoms" if phantoms else "given cases", "none" if stage == 1 else about["annotator"])
+    by_hand = stage == 1 and not about.get("start")
+    return TrainedOn("phantoms" if phantoms else "given cases", "none" if by_hand else about["annotator"])
 
 
 def from_json(kind: Any, value: Any) -> Any:

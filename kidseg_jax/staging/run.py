@@ -1,18 +1,20 @@
 """A run: how it begins or goes on, stage after stage, until it is finished or waits for people."""
 
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from kidseg_jax.atomic import written_whole
 from kidseg_jax.cohort.case import Case
 from kidseg_jax.cohort.folder import load_cohort
 from kidseg_jax.config import Config
+from kidseg_jax.network.models import require_same_networks
 from kidseg_jax.network.runtime import describe_device, keep_compiled, take_device
 from kidseg_jax.phantom.cohort import make_cohort
 from kidseg_jax.report.report import write_report
 from kidseg_jax.rundir import RunDirectory, asked_for
 from kidseg_jax.staging.annotator import Annotator, Job, WaitsForPeople
-from kidseg_jax.staging.learning import StageState
 from kidseg_jax.staging.loop import Loop
 from kidseg_jax.staging.plan import stage_sizes
 from kidseg_jax.staging.progress import Reporter
@@ -27,10 +29,12 @@ def run_loop(
     label_map: str,
     threads: int,
     annotator: Annotator,
+    start: Path | None = None,
 ) -> int:
     """Run or go on with `n_stages` stages in the directory `out`; returns the exit code.
 
-    annotator: who corrects. 3 is the code of a run that waits for people.
+    annotator: who corrects. start: a file of models that every stage goes on from, and that predicts the
+    first stage's cases. 3 is the code of a run that waits for people.
     """
     take_device()
     keep_compiled()
@@ -42,18 +46,22 @@ def run_loop(
         if cases is None:
             stage_sizes(n_stages, config.cohort.kidneys)  # refused before the cohort is made
         how = {"annotator": "human" if annotator.by_people else "simulated", "blind": annotator.blind}
-        asked = asked_for(config, n_stages, data, label_map=label_map, **how)
+        model = start and require_same_networks(start, config)
+        asked = asked_for(config, n_stages, data, label_map=label_map, **how, start=model)
         run.go_on(asked)
         require_as_told(run)
         if all(run.stage(k).metrics.exists() for k in range(1, n_stages + 1)):
             print(f"{run.path}: all {n_stages} stages were done before.")
             return finish(run, time.monotonic() - began)
         cases = phantoms(config, threads, reporter) if cases is None else cases
-        loop = Loop(Job(run, config, cases, n_stages, threads, reporter), annotator)
+        loop = Loop(Job(run, config, cases, n_stages, threads, reporter), annotator, start is not None)
         loop.survey()
+        if start is not None and start != run.stage(0).models:
+            with written_whole(run.stage(0).models) as temporary:
+                shutil.copyfile(start, temporary)
         run.begin(asked, describe_device())  # a cohort that is refused leaves nothing
-        state = StageState()
         try:
+            state = loop.begin()
             for _ in range(n_stages):
                 state = loop.stage(state)
         except WaitsForPeople as waits:

@@ -21,8 +21,8 @@ from kidseg_jax.network.models import Models, load_models
 from kidseg_jax.report.records import LabellingRecord, SurfaceRecord
 from kidseg_jax.report.snapshot import write_snapshot
 from kidseg_jax.staging.annotator import Job
-from kidseg_jax.staging.case_work import KidneyPair, merged, pair_kidneys
-from kidseg_jax.staging.events import cnn_events
+from kidseg_jax.staging.case_work import KidneyPair, labelled, merged, pair_kidneys
+from kidseg_jax.staging.events import cnn_events, manual_events
 from kidseg_jax.staging.plan import Plan
 
 ANNOTATOR = "simulated annotator"
@@ -63,7 +63,7 @@ class Simulated:
         """Predict and correct the next stage's cases, and write it all down."""
         labelling: list[LabellingRecord] = []
         surfaces: list[SurfaceRecord] = []
-        new = plan.new[index] if index < job.n_stages else ()
+        new = plan.to_correct(index)
         for name in job.reporter.over(new, len(new), f"stage {index}: correct"):
             records, measured = correct_case(job, index, models, model, name)
             labelling += records
@@ -106,11 +106,28 @@ def correct_kidney(
     model: str,
     index: int,
 ) -> tuple[np.ndarray, list[LabellingRecord], list[LabelEvent]]:
-    """One kidney's corrected labels, with a record and a ledger line for each of its structures."""
+    """One kidney's corrected labels, with a record and a ledger line for each of its structures.
+
+    One that the start model did not find is drawn by hand, and said to be.
+    """
     kidney = pair.kidney
     spacing_mm = canonical(case.ct).spacing_mm
-    done = correct(pair.truth, pair.predicted, spacing_mm, annotator, rng)
     by_hand = manual_seconds(pair.truth, spacing_mm, annotator)
+    if not index and not pair.predicted.any():
+        drawn = manual_events(case, [kidney], labelled(case), annotator)
+        records = [
+            LabellingRecord(
+                **pair.name,
+                structure=event.structure,
+                manual_seconds=event.active_s,
+                corrected_seconds=event.active_s,
+                voxels_added=event.voxels_added,
+                voxels_removed=0,
+            )
+            for event in drawn
+        ]
+        return pair.truth, records, drawn
+    done = correct(pair.truth, pair.predicted, spacing_mm, annotator, rng)
     image = content_hash(case.ct.array)
     records, events = [], cnn_events(case, kidney.side, pair.predicted, model, index, image)
     for structure, seconds in done.seconds.items():

@@ -81,13 +81,14 @@ def _require_labels(run: RunDirectory, chain: Chain) -> None:
     """Every label of a stage that the ledger was told stands in a file."""
     people: dict[tuple[int, str], set[str]] = defaultdict(set)
     for event in by_people(chain):
-        if event.stage:
-            people[event.stage, event.case].add(event.label)
+        people[event.stage, event.case].add(event.label)
     for (index, case), wanted in sorted(people.items()):
         stage = run.stage(index)
         if not (stage.to_correct / LIST).is_file():
             continue
         grids = {work.case: work.grid for work in read_list(stage.to_correct).cases}
+        if not index and case not in grids:  # the labels that it came with
+            continue
         found = set()
         for path in versions(stage.corrected, case) if case in grids else ():
             try:
