@@ -1,7 +1,7 @@
-"""Every setting of a run, its unit and its default: frozen records; the presets `demo`, `paper` and `gpu`."""
+"""Every setting of a run, its unit and its default: frozen records; the presets of runs and phantoms."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 MOST_CHANNELS = 4096
@@ -345,6 +345,34 @@ PRESETS: dict[str, Config] = {
             offset_sd=0.1,
             turn_deg=10.0,
             zoom=0.1,
+        ),
+    ),
+    "start": Config(
+        cohort=replace(COHORTS["varied"], patients=200, kidneys=376, rcc_kidneys=60),
+        coarse=NetConfig(features=(12, 24, 48), patch=(48, 48, 64), spacing_mm=6.0),
+        coarse_train=TrainConfig(
+            steps=2000,
+            optimizer="muon",
+            class_weights=(1.0, 5.0),
+            dice_power=2,
+            shift_mm=24.0,
+            gain_sd=0.1,
+            offset_sd=0.1,
+            turn_deg=10.0,
+            zoom=0.15,
+        ),
+        fine=NetConfig(
+            features=(12, 32, 64), patch=(60, 44, 52), spacing_mm=2.25, offset_mm=(-10.0, -5.0, 18.0)
+        ),
+        fine_train=TrainConfig(
+            steps=3000,
+            optimizer="muon",
+            class_weights=(1.0, 20.0, 15.0, 15.0, 2.0, 8.0),
+            dice_power=2,
+            shift_mm=12.0,
+            poses=3,
+            gain_sd=0.1,
+            offset_sd=0.1,
         ),
     ),
 }

@@ -1,4 +1,4 @@
-"""Stage 0: a start model's predictions of the first stage's cases are corrected, and its weights gone on from."""
+"""Stage 0: a start model's predictions of the first cases are corrected, and its weights gone on from."""
 
 import json
 import shutil

@@ -91,4 +91,4 @@ def test_a_package_without_one_says_so_in_one_line(tmp_path, monkeypatch, capfd)
 
 
 def test_the_shipped_file_is_where_the_package_is_installed():
-    assert SHIPPED == Path(kidseg_jax.__file__).parent / "start" / "model.safetensors"
+    assert Path(kidseg_jax.__file__).parent / "start" / "model.safetensors" == SHIPPED

@@ -28,7 +28,7 @@ class Arguments:
     """Folder of cases (case_XXXXX/imaging.nii.gz + segmentation.nii.gz); default: the phantom cohort."""
     label_map: str = "kidseg"
     """Name of the label convention of `data`, or a TOML file that maps label values to structures."""
-    preset: Literal["demo", "paper", "gpu"] = "demo"
+    preset: Literal["demo", "paper", "gpu", "start"] = "demo"
     """Settings to start from; every one can be changed below."""
     cohort: Literal["demo", "varied"] | None = None
     """Phantoms to start from where there is no data, with settings below; default: the preset's."""

@@ -32,12 +32,13 @@ def stage_sizes(n_stages: int, n_kidneys: int) -> tuple[int, ...]:
     """Kidneys labelled by the end of each stage, the test kidneys' share among them.
 
     Three stages of 50 kidneys have 20, 40 and 50, as published; other numbers of stages go from 20 to 50 in
-    equal steps, other cohorts in proportion. Raises ValueError when a stage would add no kidney.
+    equal steps, a single one has all, other cohorts are in proportion. Raises ValueError when a stage would
+    add no kidney.
     """
     if n_stages < 1:
         raise ValueError(f"stage_sizes: need at least 1 stage, got {n_stages}")
     low, high = PUBLISHED_SIZES[0], PUBLISHED_SIZES[-1]
-    of_50 = PUBLISHED_SIZES if n_stages == 3 else np.linspace(low, high, n_stages)
+    of_50 = PUBLISHED_SIZES if n_stages == 3 else np.linspace(high if n_stages == 1 else low, high, n_stages)
     sizes = tuple(round(float(size) / high * n_kidneys) for size in of_50)
     training = [round(size * (1 - TEST_SHARE)) for size in sizes]
     if any(b <= a for a, b in zip((0, *training[:-1]), training, strict=True)) or n_kidneys < 2:
