@@ -56,8 +56,7 @@ def test_no_patient_on_two_sides_and_none_lost(counts, n_stages, seed):
     dealt = [case for group in groups for case in group]
     assert len(dealt) == len(set(dealt))
     assert all(groups)
-    if n_stages > 1:
-        assert set(dealt) == {k.case for k in kidneys}
+    assert set(dealt) == {k.case for k in kidneys}
     assert make_plan(kidneys, n_stages, seed) == plan
 
 
@@ -71,9 +70,11 @@ def test_a_place_for_one_kidney_is_not_left_empty(seed):
     assert sum(abs(len(group) - wanted) for group, wanted in zip(groups, (3, 5, 1, 3, 2), strict=True)) <= 2
 
 
-def test_one_stage_of_few_patients_is_tested_on_one_who_would_be_left_out():
-    plan = make_plan(some_cohort([2, 2, 2], 0), 1, 0)
-    assert [len(cases) for cases in (plan.test, *plan.new)] == [1, 1] and plan.test != plan.new[0]
+def test_one_stage_learns_from_everyone_who_is_not_tested():
+    kidneys = some_cohort([2, 2, 2], 0)
+    plan = make_plan(kidneys, 1, 0)
+    assert [len(cases) for cases in (plan.test, *plan.new)] == [1, 2]
+    assert {*plan.test, *plan.new[0]} == {k.case for k in kidneys}
 
 
 def test_too_few_kidneys_are_refused_with_the_numbers():
