@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import tyro
 
 from kidseg_jax.cohort.folder import CaseFiles
@@ -120,8 +119,8 @@ def _describe_labels(row: Row, files: CaseFiles, labels: LabelMap, ct: Volume) -
         raise ValueError("labels hold no parenchyma, so no kidney")
     row.notes += split.notes
     sides = []
-    for number, kidney in enumerate(kidneys, 1):
-        faces = touched_faces(np.where(split.owner == number, turned.array, 0))
+    for kidney in kidneys:
+        faces = touched_faces(kidney.alone(turned.geometry.shape))
         sides.append(kidney.side + (" (RCC)" if kidney.has_rcc else ""))
         if faces:
             row.notes.append(f"{kidney.side} kidney is incomplete: it reaches the {', '.join(faces)} face")
