@@ -10,6 +10,7 @@ from kidseg_jax.cohort.label_maps import LabelMap, read_json, read_structures, r
 from kidseg_jax.cohort.label_maps import label_map as label_map_named
 from kidseg_jax.formats.dicom_header import is_dicom as starts_as_dicom
 from kidseg_jax.formats.dicom_slices import walk
+from kidseg_jax.formats.volumes import read_ct
 from kidseg_jax.imaging.structures import NAMES, structures_in
 from kidseg_jax.imaging.volume import Volume, on_grid
 
@@ -74,7 +75,6 @@ def read_case(files: CaseFiles, labels: LabelMap) -> Case:
     """One case: CT in int16 HU, labels in the values of `structures`, both on one grid (ValueError where
     not).
     """
-    from kidseg_jax.formats.volumes import read_ct
 
     ct = read_ct(files.image)
     if files.labels is None:

@@ -9,8 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from kidseg_jax import kernels
 from kidseg_jax.atomic import sync_folder
 from kidseg_jax.cohort.label_maps import renamed
+from kidseg_jax.formats.nifti import read_header
+from kidseg_jax.formats.nrrd import sizes_of, split_header
+from kidseg_jax.formats.seg_nrrd import read_segmentation
+from kidseg_jax.formats.volumes import read_labels
 from kidseg_jax.imaging.structures import STRUCTURES
 from kidseg_jax.imaging.volume import Geometry, Volume, on_grid
 
@@ -88,12 +93,9 @@ def read_corrected(path: Path, grid: Geometry, names: Mapping[int, str] | None =
     grid, voxel on voxel (Slicer crops), is laid into it. Raises ValueError for another grid, values or
     names that no structure has, and files that cannot be read.
     """
-    from kidseg_jax.formats.volumes import read_labels
 
     require_size(path, grid)
     if path.name.lower().endswith(".seg.nrrd"):
-        from kidseg_jax.formats.seg_nrrd import read_segmentation
-
         array, read_grid, segments = read_segmentation(path)
         labels = Volume(array, read_grid.geometry)
         names = {segment.label: segment.name for segment in segments}
@@ -104,7 +106,6 @@ def read_corrected(path: Path, grid: Geometry, names: Mapping[int, str] | None =
 
 def changes(before: Volume, after: Volume, threads: int = 1) -> tuple[Change, ...]:
     """What each structure in either of two label maps on one grid gained and lost."""
-    from kidseg_jax import kernels
 
     spacing_mm = before.spacing_mm
     voxel_ml = float(np.prod(spacing_mm)) / 1000
@@ -128,8 +129,6 @@ def changes(before: Volume, after: Volume, threads: int = 1) -> tuple[Change, ..
 
 def require_size(path: Path, grid: Geometry) -> None:
     """ValueError when a file claims more voxels than its CT has, before it is read."""
-    from kidseg_jax.formats.nifti import read_header
-    from kidseg_jax.formats.nrrd import sizes_of, split_header
 
     name = path.name.lower()
     claimed = 0
