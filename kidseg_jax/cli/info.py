@@ -111,7 +111,7 @@ def _describe_labels(row: Row, files: CaseFiles, labels: LabelMap, ct: Volume) -
     from kidseg_jax.imaging.volume import canonical
 
     drawn = read_drawn(files, labels, ct)
-    _volumes(row, drawn, labels.structures - files.lacks)
+    _volumes(row, drawn, labels.structures - files.unlabelled)
     turned = canonical(drawn)
     split = split_kidneys(turned.array, turned.spacing_mm, os.cpu_count() or 1)
     kidneys = kidneys_of(Case(files.name, files.patient, ct, drawn), split=split)
@@ -127,12 +127,12 @@ def _describe_labels(row: Row, files: CaseFiles, labels: LabelMap, ct: Volume) -
     row.cells[5] = ", ".join(sides)
 
 
-def _volumes(row: Row, drawn: Volume, told: frozenset[str]) -> None:
+def _volumes(row: Row, drawn: Volume, labelled: frozenset[str]) -> None:
     """Fill in the volume of each structure, `?` where the label map cannot tell it."""
     from kidseg_jax.imaging.measure import volumes_ml
 
     for i, (name, volume) in enumerate(volumes_ml(drawn.array, drawn.spacing_mm).items()):
-        row.cells[6 + i] = f"{volume:.1f}" if name in told else "?"
+        row.cells[6 + i] = f"{volume:.1f}" if name in labelled else "?"
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

@@ -87,11 +87,11 @@ def kidneys_of(case: Case, threads: int = 1, split: KidneySplit | None = None) -
     sides: tuple[Side, ...] = ("right", "left")
     if len(split.boxes) == 1:
         sides = (side_of(canonical(case.ct), *split.boxes[0], float(split.centre[0, 2])),)
-    found = []
+    kidneys = []
     for number, (side, box) in enumerate(zip(sides, split.boxes, strict=False), 1):
         own = np.where(split.owner[box.slices] == number, labels.array[box.slices], 0)
-        found.append(LabelledKidney.of(case.name, case.patient, side, box, own))
-    return tuple(found)
+        kidneys.append(LabelledKidney.of(case.name, case.patient, side, box, own))
+    return tuple(kidneys)
 
 
 def side_of(

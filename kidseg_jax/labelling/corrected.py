@@ -52,18 +52,18 @@ def versions(folder: Path, case: str) -> tuple[Path, ...]:
     ValueError when one version stands there in two formats.
     """
     pattern = re.compile(re.escape(case) + r"(?:\.(\d+))?(" + "|".join(map(re.escape, ENDINGS)) + ")")
-    found: dict[int, Path] = {}
+    by_number: dict[int, Path] = {}
     for path in sorted(folder.glob(f"{_escaped(case)}.*")) if folder.is_dir() else ():
         match = pattern.fullmatch(path.name)
         if match is None:
             continue
         number = int(match[1] or 1)
-        if number in found:
+        if number in by_number:
             raise ValueError(
-                f"{folder}: two files for one version of {case}: {found[number].name} and {path.name}"
+                f"{folder}: two files for one version of {case}: {by_number[number].name} and {path.name}"
             )
-        found[number] = path
-    return tuple(found[number] for number in sorted(found))
+        by_number[number] = path
+    return tuple(by_number[number] for number in sorted(by_number))
 
 
 def add_version(folder: Path, case: str, written: Path, ending: str = ".seg.nrrd") -> Path:
@@ -113,7 +113,7 @@ def changes(before: Volume, after: Volume, threads: int = 1) -> tuple[Change, ..
     if box is None:
         return ()
     old, new = (kernels.crop_roi(labels.array, box) for labels in (before, after))
-    found = []
+    changed = []
     for structure in STRUCTURES:
         a, b = old == structure.label, new == structure.label
         if not (a.any() or b.any()):
@@ -123,8 +123,10 @@ def changes(before: Volume, after: Volume, threads: int = 1) -> tuple[Change, ..
         if a.any() and b.any():
             distances = kernels.surface_distances(a, b, spacing_mm, threads=threads)
             rms, most = distances.rms_mm(), distances.hausdorff_mm()
-        found.append(Change(structure.name, added, removed, added * voxel_ml, removed * voxel_ml, rms, most))
-    return tuple(found)
+        changed.append(
+            Change(structure.name, added, removed, added * voxel_ml, removed * voxel_ml, rms, most)
+        )
+    return tuple(changed)
 
 
 def require_size(path: Path, grid: Geometry) -> None:

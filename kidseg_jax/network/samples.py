@@ -1,6 +1,6 @@
 """What both networks learn from: a labelled case on the coarse grid and on one ROI for each kidney."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from kidseg_jax import kernels
 from kidseg_jax.cohort.case import LabelledKidney
 from kidseg_jax.config import NetConfig, TrainConfig
-from kidseg_jax.imaging.structures import NAMES, PARENCHYMA, STRUCTURES
+from kidseg_jax.imaging.structures import PARENCHYMA
 from kidseg_jax.imaging.volume import Volume
 from kidseg_jax.network.poses import draw_poses, in_poses
 from kidseg_jax.network.roi import (
@@ -57,20 +57,19 @@ def fine_sample(
     net: NetConfig,
     settings: TrainConfig,
     threads: int = 1,
-    told: Collection[str] = NAMES,
+    unlabelled: frozenset[int] = frozenset(),
     seed: int | Sequence[int] = 0,
 ) -> Sample:
     """One kidney's ROI of a canonical CT with its labels, left kidneys mirrored onto right ones.
 
-    told: the structures that its labels tell from background; seed: of the other poses that the settings ask
-    for. Raises ValueError without parenchyma or RCC.
+    unlabelled: classes that its labels do not tell from background; seed: of the other poses that the
+    settings ask for. Raises ValueError without parenchyma or RCC.
     """
     labels, side = kidney.alone(ct.geometry.shape), kidney.side
     box = kernels.bounding_box(labels >= PARENCHYMA)
     if box is None:
         raise ValueError(f"fine_sample: need parenchyma or RCC of the {side} kidney, got none")
     roi = fine_roi(net, box_centre_mm(box, ct.spacing_mm), side, margin_voxels(net, settings.shift_mm))
-    unlabelled = frozenset(structure.label for structure in STRUCTURES if structure.name not in told)
     image = sample_ct(ct.array, ct.spacing_mm, roi, threads)
     poses = draw_poses(settings, net.spacing_mm, np.random.default_rng(seed))
     posed = in_poses(ct.array, labels, ct.spacing_mm, roi, poses, threads)

@@ -9,7 +9,7 @@ import numpy as np
 
 from kidseg_jax.cohort.case import Case, LabelledKidney
 from kidseg_jax.config import Config
-from kidseg_jax.imaging.structures import NAMES, structures_in
+from kidseg_jax.imaging.structures import structures_in, unlabelled_classes
 from kidseg_jax.imaging.volume import Labels, Shape, canonical
 from kidseg_jax.kernels import Box
 from kidseg_jax.network.cascade import Prediction
@@ -38,7 +38,8 @@ def teach(case: Case, kidneys: Sequence[LabelledKidney], config: Config, threads
     Their labels tell the structures that the case's own labels tell, and those that they hold: a person may
     have drawn what was missing.
     """
-    told = case.structures.union(*(structures_in(kidney.labels) for kidney in kidneys))
+    labelled = case.structures.union(*(structures_in(kidney.labels) for kidney in kidneys))
+    unlabelled = unlabelled_classes(labelled)
     ct = canonical(case.ct)
     coarse = coarse_sample(ct, kidneys, config.coarse, config.coarse_train.shift_mm, threads)
     fine = tuple(
@@ -48,7 +49,7 @@ def teach(case: Case, kidneys: Sequence[LabelledKidney], config: Config, threads
             config.fine,
             config.fine_train,
             threads,
-            told,
+            unlabelled,
             seed=(config.seed, crc32(f"{case.name} {kidney.side}".encode())),
         )
         for kidney in kidneys
@@ -64,7 +65,7 @@ def pair_kidneys(
     Structures that the case's labels do not tell are left out of the prediction: nobody can say if they are
     right.
     """
-    unlabelled = [i for i, name in enumerate(NAMES, 1) if name not in case.structures]
+    unlabelled = list(unlabelled_classes(case.structures))
     predicted = {kidney.side: kidney for kidney in prediction.kidneys}
     for kidney in kidneys:
         box, other = kidney.box, predicted.get(kidney.side)

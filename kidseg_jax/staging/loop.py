@@ -20,11 +20,11 @@ from kidseg_jax.report.snapshot import write_snapshot
 from kidseg_jax.staging.annotator import Annotator, Job
 from kidseg_jax.staging.case_work import pair_kidneys, teach
 from kidseg_jax.staging.events import manual_events
+from kidseg_jax.staging.file_hashes import require_same_hand_labels, write_metrics
 from kidseg_jax.staging.learning import StageState, TrainingSet, run_stage
 from kidseg_jax.staging.plan import Plan, make_plan, people_plan
 from kidseg_jax.staging.progress import TrainingWatch
 from kidseg_jax.staging.resume import trained_on
-from kidseg_jax.staging.told import require_same_hand_labels, write_metrics
 from kidseg_jax.stops import at_a_step
 
 

@@ -27,8 +27,8 @@ from kidseg_jax.rundir import read_json
 from kidseg_jax.staging.annotator import Job, WaitsForPeople
 from kidseg_jax.staging.events import cnn_events
 from kidseg_jax.staging.expect import expected, look, yardstick
+from kidseg_jax.staging.file_hashes import write_known
 from kidseg_jax.staging.plan import Plan
-from kidseg_jax.staging.told import write_told
 
 
 @dataclass
@@ -64,7 +64,7 @@ class People:
             print(checked)
             events = events_to_append(checked, work_list, chain, approver=self.approver)
             append(job.run.ledger, events, once=True)
-            write_told(job.run, directory.accepted, {case.work.case: case.label for case in checked.done})
+            write_known(job.run, directory.accepted, {case.work.case: case.label for case in checked.done})
         accepted = read_json(directory.accepted)
         left = tuple(name for name in plan.to_correct(index) if name not in accepted)
         new = list(plan.new)

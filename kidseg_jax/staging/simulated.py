@@ -106,9 +106,9 @@ def correct_kidney(
     model: str,
     index: int,
 ) -> tuple[np.ndarray, list[LabellingRecord], list[LabelEvent]]:
-    """One kidney's corrected labels, with a record and a ledger line for each of its structures.
+    """One kidney's corrected labels, with a record and a ledger event for each of its structures.
 
-    One that the start model did not find is drawn by hand, and said to be.
+    One that the start model did not find is drawn by hand, and its events say so.
     """
     kidney = pair.kidney
     spacing_mm = canonical(case.ct).spacing_mm
@@ -189,9 +189,9 @@ def surfaces_of(pair: KidneyPair, corrected: np.ndarray, case: Case) -> list[Sur
         from kidseg_jax.evaluation.meshes import compare_kidney
     except ImportError:
         return []
-    found = compare_kidney(pair.truth, pair.predicted, corrected, canonical(case.ct).spacing_mm)
+    compared = compare_kidney(pair.truth, pair.predicted, corrected, canonical(case.ct).spacing_mm)
     return [
-        SurfaceRecord(**pair.name, pair=compared, **asdict(measure))
-        for compared, measures in found.items()
+        SurfaceRecord(**pair.name, pair=pair_name, **asdict(measure))
+        for pair_name, measures in compared.items()
         for measure in measures
     ]
