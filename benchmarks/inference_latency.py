@@ -50,8 +50,7 @@ def phantom_ct(slices: int) -> tuple[Volume, dict[Side, Box]]:
     spacing = tuple(s * have / n for s, have, n in zip(ct.spacing_mm, ct.array.shape, shape, strict=True))
     scale = np.array(shape) / ct.array.shape
     boxes: dict[Side, Box] = {
-        k.side: Box(tuple((k.lo * scale).astype(int)), tuple((k.hi * scale).astype(int)))
-        for k in kidneys_of(case)
+        k.side: Box(*(tuple((end * scale).astype(int)) for end in k.box)) for k in kidneys_of(case)
     }
     array = ct.array[np.ix_(*chosen)]
     return Volume(array, Geometry(shape, spacing, ct.geometry.origin_mm)), boxes  # pyright: ignore[reportArgumentType]

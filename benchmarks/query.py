@@ -30,7 +30,7 @@ from replay import Comparison, Point, minutes_to, replay
 
 from kidseg_jax.atomic import write_text
 from kidseg_jax.cohort.case import Case
-from kidseg_jax.cohort.split import kidney_labels, kidneys_of
+from kidseg_jax.cohort.split import kidneys_of
 from kidseg_jax.config import CohortConfig, Config, NetConfig
 from kidseg_jax.evaluation.metrics import dice
 from kidseg_jax.imaging.structures import N_CLASSES, STRUCTURES
@@ -84,12 +84,9 @@ class Phantoms:
         self.pool = [self.pool[i] for i in rng.permutation(len(self.pool))]
 
     def kidneys_in(self, group: str, case: Case) -> dict[str, Sample]:
-        assert case.labels is not None
         ct = canonical(case.ct)
         return {
-            f"{group} {kidney.name}": fine_sample(
-                ct, kidney_labels(case.labels, kidney), kidney.side, self.net, self.settings
-            )
+            f"{group} {kidney.name}": fine_sample(ct, kidney, self.net, self.settings)
             for kidney in kidneys_of(case)
         }
 

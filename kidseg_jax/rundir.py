@@ -224,22 +224,22 @@ def _differences(before: Any, asked: Any, name: str = "") -> list[tuple[str, tup
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return {"python": platform.python_version(), **found}
+    return {"python": platform.python_version(), **versions}
 
 
 def _commit() -> str | None:
     """The git commit of the source, None outside a checkout."""
     source = Path(__file__).resolve().parent
     try:
-        said = subprocess.run(
+        answer = subprocess.run(
             ["git", "-C", source, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return said.stdout.strip()
+    return answer.stdout.strip()

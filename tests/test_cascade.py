@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_cohort import one_voxel
 
-from kidseg_jax.cohort.case import Kidney, Side
-from kidseg_jax.cohort.split import kidney_labels, kidneys_of
+from kidseg_jax.cohort.split import kidneys_of
 from kidseg_jax.config import CohortConfig, NetConfig
 from kidseg_jax.imaging.postprocess import DEFAULT, NOTHING
 from kidseg_jax.imaging.structures import N_CLASSES
-from kidseg_jax.imaging.volume import Geometry, Labels, Volume, canonical, pasted
+from kidseg_jax.imaging.volume import Geometry, Volume, canonical, pasted
 from kidseg_jax.network import cascade, checkpoint
 from kidseg_jax.network.cascade import predict
 from kidseg_jax.network.found_kidney import FoundKidney, disjoint, label_kidney
@@ -39,8 +39,9 @@ def case():
 def oracle(monkeypatch, models, case):
     """Networks that answer with the truth: what is left is the cascade's own geometry."""
     ct = canonical(case.ct)
-    alone: dict[Side, Labels] = {k.side: kidney_labels(case.labels, k) for k in kidneys_of(case)}
-    coarse = coarse_sample(ct, alone, COARSE, 0.0)
+    kidneys = kidneys_of(case)
+    alone = {kidney.side: kidney.alone(ct.geometry.shape) for kidney in kidneys}
+    coarse = coarse_sample(ct, kidneys, COARSE, 0.0)
     known: dict[int, list[Sample]] = {N_COARSE: [coarse], N_CLASSES: []}
 
     def answers(net, n_classes):
@@ -198,7 +199,7 @@ def test_sizes_that_a_file_claims_are_checked_before_memory_is_taken(
 
 
 def test_kidneys_are_named_by_case_and_side():
-    assert Kidney("case_00001", "p", "left", (0, 0, 0), (1, 1, 1), False).name == "case_00001_left"
+    assert one_voxel("case_00001", "p", "left").name == "case_00001_left"
 
 
 def ellipsoid_ct(centre_mm: tuple[float, float, float], half_mm: tuple[float, float, float]) -> Volume:

@@ -12,11 +12,11 @@ from kidseg_jax.cohort.folder import load_cohort
 from kidseg_jax.cohort.split import kidneys_of
 from kidseg_jax.config import Config, NetConfig, TrainConfig
 from kidseg_jax.imaging.structures import ARTERY, N_CLASSES, NAMES, PARENCHYMA
-from kidseg_jax.imaging.volume import canonical
+from kidseg_jax.imaging.volume import Volume, canonical
 from kidseg_jax.network.augment import to_window
 from kidseg_jax.network.cascade import Prediction
 from kidseg_jax.network.found_kidney import FoundKidney
-from kidseg_jax.network.models import Models, told_structures
+from kidseg_jax.network.models import Models, learned_structures
 from kidseg_jax.network.samples import Sample
 from kidseg_jax.network.training import never_labelled, start, train
 from kidseg_jax.network.unet import make_unet
@@ -79,9 +79,9 @@ def test_what_no_sample_tells_is_never_predicted():
 def test_the_networks_of_a_cohort_without_arteries_say_so():
     fine = start(NET, TrainConfig(steps=1), N_CLASSES, 1, 0, frozenset({ARTERY}))[0].params
     models = Models(NET, NET, fine, fine)
-    assert told_structures(models) == WITHOUT_ARTERY
+    assert learned_structures(models) == WITHOUT_ARTERY
     whole = models._replace(fine=make_unet(NET, N_CLASSES, 0)[1])
-    assert told_structures(whole) == frozenset(NAMES)
+    assert learned_structures(whole) == frozenset(NAMES)
 
 
 def small_config() -> Config:
@@ -93,19 +93,20 @@ def test_samples_carry_what_their_labels_do_not_tell():
     ct, labels = body(0)
     case = Case("a", "a", ct, labels, WITHOUT_ARTERY)
     bare = labels.with_array(np.where(labels.array == ARTERY, 0, labels.array).astype(np.uint8))
-    assert {s.unlabelled for s in teach(case, bare, small_config(), 1).fine} == {frozenset({ARTERY})}
-    # a person who corrected this case drew the arteries
-    assert {s.unlabelled for s in teach(case, labels, small_config(), 1).fine} == {frozenset()}
+
+    def unlabelled(drawn: Volume) -> set[frozenset[int]]:
+        taught = teach(case, kidneys_of(replace(case, labels=drawn)), small_config(), 1)
+        return {sample.unlabelled for sample in taught.fine}
+
+    assert unlabelled(bare) == {frozenset({ARTERY})}
+    assert unlabelled(labels) == {frozenset()}  # a person who corrected this case drew the arteries
 
 
 def test_unlabelled_structures_are_no_error_of_a_prediction():
     ct, labels = body(0)
     kidneys = kidneys_of(Case("a", "a", ct, labels))
     drawn = canonical(labels).array
-    boxes = [
-        (kidney, tuple(slice(a, b) for a, b in zip(kidney.lo, kidney.hi, strict=True))) for kidney in kidneys
-    ]
-    seen = tuple(FoundKidney(k.side, k.lo, k.hi, drawn[box].copy(), False) for k, box in boxes)
+    seen = tuple(FoundKidney(k.side, *k.box, drawn[k.box.slices].copy(), False) for k in kidneys)
     bare = labels.with_array(np.where(labels.array == ARTERY, 0, labels.array).astype(np.uint8))
     case = Case("a", "a", ct, bare, WITHOUT_ARTERY)
     for pair in pair_kidneys(case, kidneys_of(case), Prediction(labels, tuple(seen))):

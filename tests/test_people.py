@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_cohort import GRID, SETTINGS, body, write_cohort
+from small_cohort import GRID, SETTINGS, body, one_voxel, write_cohort
 
 from kidseg_jax import stage
-from kidseg_jax.cohort.case import Kidney
 from kidseg_jax.cohort.folder import load_cohort
-from kidseg_jax.cohort.split import kidney_labels, kidneys_of
+from kidseg_jax.cohort.split import kidneys_of
 from kidseg_jax.config import PRESETS, Config
 from kidseg_jax.formats.volumes import read_labels, write_volume
 from kidseg_jax.imaging.structures import PARENCHYMA
@@ -207,8 +206,7 @@ def test_the_expected_minutes_are_those_that_known_cases_took(run, cohort):
     test = sorted({record["case"] for record in metrics["test"]})
     known = [(cases[name], kidneys_of(cases[name])) for name in test]
     by = yardstick(models, known, config.annotator)
-    truths = [kidney_labels(case.labels, kidney) for case, kidneys in known for kidney in kidneys]
-    hand = [by_hand(truth, config.annotator) for truth in truths]
+    hand = [by_hand(kidney.labels, config.annotator) for _, kidneys in known for kidney in kidneys]
     assert by.by_hand_s == pytest.approx(sum(hand) / len(hand))
     looks = [look(models, case.ct, config.annotator).effort_s or 0.0 for case, _ in known]
     needed = [
@@ -302,10 +300,7 @@ def test_a_label_that_comes_while_the_next_stage_trains_is_learned_from_in_the_o
 
 
 def kidneys(n, first=0):
-    return [
-        Kidney(f"case_{i}", f"patient_{i // 2}", "left", (0, 0, 0), (1, 1, 1), False)
-        for i in range(first, first + n)
-    ]
+    return [one_voxel(f"case_{i}", f"patient_{i // 2}", "left") for i in range(first, first + n)]
 
 
 def test_the_plan_keeps_patients_on_one_side_and_uses_every_case():

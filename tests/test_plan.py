@@ -4,28 +4,28 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_cohort import one_voxel
 
-from kidseg_jax.cohort.case import Kidney, Side
+from kidseg_jax.cohort.case import LabelledKidney, Side
 from kidseg_jax.config import CohortConfig
 from kidseg_jax.phantom.cohort import plan_cohort
 from kidseg_jax.staging.plan import make_plan, stage_sizes
 
 
-def published_cohort(seed: int) -> list[Kidney]:
+def published_cohort(seed: int) -> list[LabelledKidney]:
     kidneys = []
     for index, patient in enumerate(plan_cohort(CohortConfig(), seed)):
         for side in patient.sides:
             name: Side = "left" if side > 0 else "right"
-            box = ((0, 0, 0), (1, 1, 1))
-            kidneys.append(Kidney(f"case_{index:05d}", f"p{index}", name, *box, side == patient.rcc_side))
+            kidneys.append(one_voxel(f"case_{index:05d}", f"p{index}", name, side == patient.rcc_side))
     return kidneys
 
 
-def some_cohort(counts: list[int], seed: int) -> list[Kidney]:
+def some_cohort(counts: list[int], seed: int) -> list[LabelledKidney]:
     rng = np.random.default_rng(seed)
     sides: tuple[Side, ...] = ("right", "left")
     return [
-        Kidney(f"c{i}", f"p{i}", side, (0, 0, 0), (1, 1, 1), bool(rng.random() < 0.5))
+        one_voxel(f"c{i}", f"p{i}", side, bool(rng.random() < 0.5))
         for i, n in enumerate(counts)
         for side in sides[:n]
     ]

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import tyro
 
 from kidseg_jax.cohort.folder import CaseFiles
@@ -112,7 +111,7 @@ def _describe_labels(row: Row, files: CaseFiles, labels: LabelMap, ct: Volume) -
     from kidseg_jax.imaging.volume import canonical
 
     drawn = read_drawn(files, labels, ct)
-    _volumes(row, drawn, labels.structures - files.lacks)
+    _volumes(row, drawn, labels.structures - files.unlabelled)
     turned = canonical(drawn)
     split = split_kidneys(turned.array, turned.spacing_mm, os.cpu_count() or 1)
     kidneys = kidneys_of(Case(files.name, files.patient, ct, drawn), split=split)
@@ -120,20 +119,20 @@ def _describe_labels(row: Row, files: CaseFiles, labels: LabelMap, ct: Volume) -
         raise ValueError("labels hold no parenchyma, so no kidney")
     row.notes += split.notes
     sides = []
-    for number, kidney in enumerate(kidneys, 1):
-        faces = touched_faces(np.where(split.owner == number, turned.array, 0))
+    for kidney in kidneys:
+        faces = touched_faces(kidney.alone(turned.geometry.shape))
         sides.append(kidney.side + (" (RCC)" if kidney.has_rcc else ""))
         if faces:
             row.notes.append(f"{kidney.side} kidney is incomplete: it reaches the {', '.join(faces)} face")
     row.cells[5] = ", ".join(sides)
 
 
-def _volumes(row: Row, drawn: Volume, told: frozenset[str]) -> None:
+def _volumes(row: Row, drawn: Volume, labelled: frozenset[str]) -> None:
     """Fill in the volume of each structure, `?` where the label map cannot tell it."""
     from kidseg_jax.imaging.measure import volumes_ml
 
     for i, (name, volume) in enumerate(volumes_ml(drawn.array, drawn.spacing_mm).items()):
-        row.cells[6 + i] = f"{volume:.1f}" if name in told else "?"
+        row.cells[6 + i] = f"{volume:.1f}" if name in labelled else "?"
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

@@ -13,13 +13,13 @@ from kidseg_jax.labelling.events import ApprovalEvent, LabelEvent
 from kidseg_jax.labelling.ledger import Chain, read_ledger
 from kidseg_jax.report.effort import ledger_tables
 from kidseg_jax.rundir import RunDirectory
-from kidseg_jax.staging.told import require_as_told
+from kidseg_jax.staging.file_hashes import require_known_files
 
 
 @dataclass(frozen=True)
 class Arguments:
     """Verify a ledger and print Table 2 from it; exit code 1 for a torn last line, 2 for a broken chain or a
-    file of the run that is not what the ledger was told of it.
+    file of the run whose hash is not the one in the ledger.
     """
 
     run: tyro.conf.Positional[Path]
@@ -39,7 +39,7 @@ def run(arguments: Arguments) -> int:
     if arguments.expect is not None and all(line.hash != arguments.expect for line in chain.lines):
         raise ValueError(f"{path}: no line has the hash {arguments.expect}: lines were cut off, or replaced")
     if arguments.run.is_dir():
-        require_as_told(RunDirectory(arguments.run))
+        require_known_files(RunDirectory(arguments.run))
     if arguments.lines:
         for line in chain.lines:
             print(line.number, line.written, shown_name(str(line.event)))

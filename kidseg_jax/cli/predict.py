@@ -167,13 +167,13 @@ def _rows(
 ) -> Iterator[tuple[str, ...]]:
     from kidseg_jax.imaging.measure import volumes_ml
     from kidseg_jax.network.found_kidney import disjoint
-    from kidseg_jax.network.models import told_structures
+    from kidseg_jax.network.models import learned_structures
 
-    told = told_structures(models)
+    learned = learned_structures(models)
     trained_on = models.trained_on.cases if models.trained_on else UNKNOWN
     for kidney in disjoint(prediction.kidneys):
         for structure, volume in volumes_ml(kidney.labels, spacing_mm).items():
-            if structure in told:
+            if structure in learned:
                 incomplete = "yes" if kidney.incomplete else "no"
                 yield name, kidney.side, structure, f"{volume:.3f}", incomplete, trained_on
 

@@ -13,6 +13,7 @@ import tyro
 from kidseg_jax.cli.app import refused, run_verb, value_of
 from kidseg_jax.cli.output import mend_streams
 from kidseg_jax.config import COHORTS, PRESETS, Config
+from kidseg_jax.staging.resume import settings_of
 from kidseg_jax.stops import GO_ON
 
 
@@ -87,8 +88,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         default = replace(default, config=replace(default.config, cohort=COHORTS[cohort]))
     try:
         if resumed := value_of("--resume", given):
-            from kidseg_jax.staging.resume import settings_of
-
             default = replace(default, **settings_of(Path(resumed)))
         elif file := _start_file(value_of("--start", given) or default.start):
             from kidseg_jax.network.models import networks_of

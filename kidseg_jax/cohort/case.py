@@ -1,10 +1,14 @@
 """Cases and kidneys: who was scanned, and which kidneys count."""
 
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, field
 from typing import Literal
 
-from kidseg_jax.imaging.structures import NAMES
-from kidseg_jax.imaging.volume import Shape, Volume
+import numpy as np
+
+from kidseg_jax.imaging.structures import NAMES, RCC
+from kidseg_jax.imaging.volume import Labels, Shape, Volume
+from kidseg_jax.kernels import Box
 
 Side = Literal["left", "right"]
 
@@ -24,19 +28,39 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Kidney:
-    """The unit that is counted: one kidney of a case.
+class LabelledKidney:
+    """One kidney of a case, the unit that is counted: found once in a label map, and carried from there.
 
-    lo, hi: tight box in canonical voxels, half open (z, y, x), of all that is labelled as this kidney's.
+    box: tight, in canonical voxels (z, y, x), around all that is labelled as this kidney's. packed: these
+    labels, compressed to a few percent, so that all kidneys of a large cohort fit in memory; see `of`.
     """
 
     case: str
     patient: str
     side: Side
-    lo: Shape
-    hi: Shape
-    has_rcc: bool
+    box: Box
+    packed: bytes = field(repr=False)
+
+    @classmethod
+    def of(cls, case: str, patient: str, side: Side, box: Box, labels: Labels) -> "LabelledKidney":
+        """A kidney with its labels, uint8 in the shape of the box, 0 where a voxel is not this kidney's."""
+        return cls(case, patient, side, box, zlib.compress(labels.astype(np.uint8).tobytes(), 1))
 
     @property
     def name(self) -> str:
         return f"{self.case}_{self.side}"
+
+    @property
+    def labels(self) -> Labels:
+        """This kidney's labels in its box, uint8 (z, y, x), read-only."""
+        return np.frombuffer(zlib.decompress(self.packed), np.uint8).reshape(self.box.shape)
+
+    @property
+    def has_rcc(self) -> bool:
+        return bool((self.labels == RCC).any())
+
+    def alone(self, shape: Shape) -> Labels:
+        """This kidney's labels in a canonical volume (z, y, x) of this shape, background everywhere else."""
+        whole = np.zeros(shape, np.uint8)
+        whole[self.box.slices] = self.labels
+        return whole

@@ -10,6 +10,7 @@ from kidseg_jax.cohort.label_maps import LabelMap, read_json, read_structures, r
 from kidseg_jax.cohort.label_maps import label_map as label_map_named
 from kidseg_jax.formats.dicom_header import is_dicom as starts_as_dicom
 from kidseg_jax.formats.dicom_slices import walk
+from kidseg_jax.formats.volumes import read_ct
 from kidseg_jax.imaging.structures import NAMES, structures_in
 from kidseg_jax.imaging.volume import Volume, on_grid
 
@@ -20,14 +21,14 @@ ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".npz")
 class CaseFiles(NamedTuple):
     """Where one case lies: its CT (a file or DICOM folder), and its label map where there is one.
 
-    lacks: structures that this label map does not tell, although others of the cohort do.
+    unlabelled: structures that this label map does not tell, although others of the cohort do.
     """
 
     name: str
     patient: str
     image: Path
     labels: Path | None
-    lacks: frozenset[str] = frozenset()
+    unlabelled: frozenset[str] = frozenset()
 
 
 class Cohort(Sequence[Case]):
@@ -52,7 +53,7 @@ class Cohort(Sequence[Case]):
     @property
     def structures(self) -> frozenset[str]:
         """The structures that every case's labels can tell."""
-        return self.label_map.structures.difference(*(one.lacks for one in self.files))
+        return self.label_map.structures.difference(*(one.unlabelled for one in self.files))
 
     def __len__(self) -> int:
         return len(self.files)
@@ -74,23 +75,24 @@ def read_case(files: CaseFiles, labels: LabelMap) -> Case:
     """One case: CT in int16 HU, labels in the values of `structures`, both on one grid (ValueError where
     not).
     """
-    from kidseg_jax.formats.volumes import read_ct
 
     ct = read_ct(files.image)
     if files.labels is None:
         return Case(files.name, files.patient, ct, None, labels.structures)
-    return Case(files.name, files.patient, ct, read_drawn(files, labels, ct), labels.structures - files.lacks)
+    return Case(
+        files.name, files.patient, ct, read_drawn(files, labels, ct), labels.structures - files.unlabelled
+    )
 
 
 def read_drawn(files: CaseFiles, labels: LabelMap, ct: Volume) -> Volume:
     """The label map of a case that has one, in the values of `structures`.
 
     A map of a part of the CT, voxel on voxel, is laid into its grid. Raises ValueError where it lies on
-    another grid, or holds a structure that it is said to lack.
+    another grid, or holds a structure that the table of patients says it lacks.
     """
     assert files.labels is not None
     drawn = on_grid(files.name, read_structures(files.labels, labels), ct.geometry)
-    if wrong := sorted(files.lacks & structures_in(drawn.array)):
+    if wrong := sorted(files.unlabelled & structures_in(drawn.array)):
         raise ValueError(f"{files.name}: holds {', '.join(wrong)}, which its table of patients says it lacks")
     return drawn
 
@@ -106,15 +108,17 @@ def find_cases(folder: Path) -> tuple[CaseFiles, ...]:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder of cases")
-    found = _of_dataset(folder) if (folder / "dataset.json").exists() else _of_folders(folder)
-    if not found:
+    cases = _of_dataset(folder) if (folder / "dataset.json").exists() else _of_folders(folder)
+    if not cases:
         raise ValueError(
             f"{folder.name}: found no case, need sub-folders with {IMAGE} and {LABELS} or a dataset.json"
         )
-    patients, lacks = _patients(folder, [one.name for one in found])
+    patients, unlabelled = _patients(folder, [one.name for one in cases])
     return tuple(
-        one._replace(patient=patients.get(one.name, one.name), lacks=lacks.get(one.name, frozenset()))
-        for one in found
+        one._replace(
+            patient=patients.get(one.name, one.name), unlabelled=unlabelled.get(one.name, frozenset())
+        )
+        for one in cases
     )
 
 
@@ -134,13 +138,13 @@ def find_images(path: Path) -> list[tuple[str, Path]]:
     images = [(_stem(p), p) for p in files if not _stem(p).endswith("_kidseg") and not p.name.startswith(".")]
     folders = sorted(p for p in path.iterdir() if p.is_dir() and p.name not in dict(cases))
     series = [(p.name, p) for p in folders if any(is_dicom(q) for q in walk(p))]
-    found = sorted(cases + images + series)
-    if not found:
+    everything = sorted(cases + images + series)
+    if not everything:
         raise ValueError(f"{path.name}: need a CT, a DICOM folder or a folder of cases, found no image")
-    names = [name for name, _ in found]
+    names = [name for name, _ in everything]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"{path.name}: two images have the name {', '.join(twice)}")
-    return found
+    return everything
 
 
 def is_dicom(path: Path) -> bool:
@@ -151,12 +155,12 @@ def is_dicom(path: Path) -> bool:
 
 
 def _of_folders(folder: Path) -> list[CaseFiles]:
-    found = []
+    cases = []
     for path in sorted(p for p in folder.iterdir() if p.is_dir()):
         image = _only(path, IMAGE)
         if image is not None:
-            found.append(CaseFiles(path.name, path.name, image, _only(path, LABELS)))
-    return found
+            cases.append(CaseFiles(path.name, path.name, image, _only(path, LABELS)))
+    return cases
 
 
 def _only(folder: Path, stem: str) -> Path | None:
@@ -203,12 +207,12 @@ def _cases_of(folder: Path, dataset: dict[str, Any]) -> list[CaseFiles]:
             f"{folder.name}: dataset.json must name a file_ending that is read, got {ending!r:.80}"
         )
     tail = "_0000" + ending
-    found = []
+    cases = []
     for image in sorted((folder / "imagesTr").glob(f"*{tail}")):
         name = image.name.removesuffix(tail)
         labels = folder / "labelsTr" / (name + tail.removeprefix("_0000"))
-        found.append(CaseFiles(name, name, image, labels if labels.exists() else None))
-    return found
+        cases.append(CaseFiles(name, name, image, labels if labels.exists() else None))
+    return cases
 
 
 def _inside(folder: Path, relative: Any) -> Path:

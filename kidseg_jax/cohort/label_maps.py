@@ -105,8 +105,8 @@ def renamed(where: str, labels: Labels, names: Mapping[int, str] | None) -> Labe
             structure = structure_named(names.get(value, ""))
             label = structure.label if structure else None
         if label is None:
-            said = f"named {names.get(value)!r}" if names and value in names else "without a name"
-            raise ValueError(f"{where}: need {', '.join(NAMES)}, got label {value} {said}")
+            name = f"named {names.get(value)!r}" if names and value in names else "without a name"
+            raise ValueError(f"{where}: need {', '.join(NAMES)}, got label {value} {name}")
         table[value] = label
     return table[labels]
 

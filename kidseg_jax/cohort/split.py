@@ -8,15 +8,16 @@ the one kidney. - an artery, vein, ureter or RCC belongs to the kidney it touche
 that touches both is cut half way between the kidneys' centres.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy.spatial import KDTree
 
 from kidseg_jax import kernels
-from kidseg_jax.cohort.case import Case, Kidney, Side
-from kidseg_jax.imaging.structures import PARENCHYMA, RCC
-from kidseg_jax.imaging.volume import Labels, Shape, Spacing, Volume, canonical, require_same_grid
+from kidseg_jax.cohort.case import Case, LabelledKidney, Side
+from kidseg_jax.imaging.structures import PARENCHYMA
+from kidseg_jax.imaging.volume import Labels, Spacing, Volume, canonical, require_same_grid
 
 PIECE_MM = 20.0
 SMALLEST_SHARE = 0.05  # of the larger kidney: a second kidney is at least this large
@@ -31,14 +32,13 @@ POINTS_AT_ONCE = 1 << 18
 class KidneySplit(NamedTuple):
     """The kidneys of one canonical label map, ordered from the patient's right to the left.
 
-    owner: uint8 (z, y, x), 0 for nobody's voxels, i + 1 for kidney i. lo, hi: (n, 3) tight boxes of all that
-    a kidney owns. centre: (n, 3) voxel index (z, y, x) of its parenchyma and RCC. notes: one line for each
-    thing left out or cut.
+    owner: uint8 (z, y, x), 0 for nobody's voxels, i + 1 for kidney i. boxes: tight, of all that each kidney
+    owns. centre: (n, 3) voxel index (z, y, x) of its parenchyma and RCC. notes: one line for each thing left
+    out or cut.
     """
 
     owner: Labels
-    lo: np.ndarray
-    hi: np.ndarray
+    boxes: tuple[kernels.Box, ...]
     centre: np.ndarray
     notes: tuple[str, ...]
 
@@ -47,13 +47,11 @@ def split_kidneys(labels: Labels, spacing_mm: Spacing, threads: int = 1) -> Kidn
     """At most two kidneys of a canonical label map (z, y, x) in the values of `structures`; none without
     parenchyma.
     """
-    nowhere = np.zeros((0, 3), int)
-    none = KidneySplit(np.zeros(labels.shape, np.uint8), nowhere, nowhere, np.zeros((0, 3)), ())
+    none = KidneySplit(np.zeros(labels.shape, np.uint8), (), np.zeros((0, 3)), ())
     box = kernels.bounding_box(labels > 0)
     if box is None:
         return none
-    inside = tuple(slice(a, b) for a, b in zip(box.lo, box.hi, strict=True))
-    part = np.ascontiguousarray(labels[inside])
+    part = np.ascontiguousarray(labels[box.slices])
     spacing = np.asarray(spacing_mm)
     notes: list[str] = []
     tissue, mains = _mains(part, spacing, notes, threads)
@@ -68,13 +66,12 @@ def split_kidneys(labels: Labels, spacing_mm: Spacing, threads: int = 1) -> Kidn
     else:
         _join(owner, tissue, part, spacing, centres, notes, threads)
     whole = none.owner
-    whole[inside] = owner
+    whole[box.slices] = owner
     boxes = [kernels.bounding_box(whole == i) for i in range(1, len(mains) + 1)]
-    lo, hi = (np.array([getattr(b, side) for b in boxes]) for side in ("lo", "hi"))
-    return KidneySplit(whole, lo, hi, centres + box.lo, tuple(notes))
+    return KidneySplit(whole, tuple(box for box in boxes if box), centres + box.lo, tuple(notes))
 
 
-def kidneys_of(case: Case, threads: int = 1, split: KidneySplit | None = None) -> tuple[Kidney, ...]:
+def kidneys_of(case: Case, threads: int = 1, split: KidneySplit | None = None) -> tuple[LabelledKidney, ...]:
     """The kidneys that a case's label map holds, right before left as in `split`: none, one or two.
 
     split: what `split_kidneys` made of the canonical labels, where that is known already.
@@ -88,37 +85,18 @@ def kidneys_of(case: Case, threads: int = 1, split: KidneySplit | None = None) -
     labels = canonical(case.labels)
     split = split or split_kidneys(labels.array, labels.spacing_mm, threads)
     sides: tuple[Side, ...] = ("right", "left")
-    if len(split.lo) == 1:
-        sides = (side_of(canonical(case.ct), split.lo[0], split.hi[0], float(split.centre[0, 2])),)
-    found = []
-    for i, side in enumerate(sides[: len(split.lo)]):
-        lo, hi = _triple(split.lo[i]), _triple(split.hi[i])
-        box = tuple(slice(a, b) for a, b in zip(lo, hi, strict=True))
-        has_rcc = bool((labels.array[box][split.owner[box] == i + 1] == RCC).any())
-        found.append(Kidney(case.name, case.patient, side, lo, hi, has_rcc))
-    return tuple(found)
+    if len(split.boxes) == 1:
+        sides = (side_of(canonical(case.ct), *split.boxes[0], float(split.centre[0, 2])),)
+    kidneys = []
+    for number, (side, box) in enumerate(zip(sides, split.boxes, strict=False), 1):
+        own = np.where(split.owner[box.slices] == number, labels.array[box.slices], 0)
+        kidneys.append(LabelledKidney.of(case.name, case.patient, side, box, own))
+    return tuple(kidneys)
 
 
-def kidney_labels(labels: Volume, kidney: Kidney, threads: int = 1) -> Labels:
-    """The label map in canonical order (z, y, x) with nothing but this kidney's structures left.
-
-    The kidney may come from another label map on the same grid: the one whose box overlaps its box most is
-    meant, and the result is empty where none does.
-    """
-    turned = canonical(labels)
-    split = split_kidneys(turned.array, turned.spacing_mm, threads)
-    if len(split.lo) == 0:
-        return np.zeros(turned.array.shape, np.uint8)
-    common = np.minimum(split.hi, kidney.hi) - np.maximum(split.lo, kidney.lo)
-    shared = np.where((common > 0).all(axis=1), np.prod(common, axis=1), 0)
-    exact = (split.lo == kidney.lo).all(axis=1) & (split.hi == kidney.hi).all(axis=1)
-    best = int(np.argmax(np.where(exact, shared.max() + 1, shared)))
-    if shared[best] == 0:
-        return np.zeros(turned.array.shape, np.uint8)
-    return np.where(split.owner == best + 1, turned.array, 0).astype(np.uint8)
-
-
-def side_of(ct: Volume, lo: np.ndarray, hi: np.ndarray, centre_x: float) -> Side:
+def side_of(
+    ct: Volume, lo: Sequence[int] | np.ndarray, hi: Sequence[int] | np.ndarray, centre_x: float
+) -> Side:
     """The side of a lone kidney of a canonical CT: that of its centre from the middle of the body in up to 9
     slices.
     """
@@ -268,7 +246,3 @@ def _tree(mask: np.ndarray, spacing: np.ndarray) -> KDTree:
 
 def _centre(mask: np.ndarray) -> np.ndarray:
     return np.argwhere(mask).mean(axis=0)
-
-
-def _triple(values: np.ndarray) -> Shape:
-    return int(values[0]), int(values[1]), int(values[2])

@@ -11,6 +11,7 @@ import numpy as np
 
 from kidseg_jax.formats.dicom_slices import Slice
 from kidseg_jax.formats.itk import quiet_itk
+from kidseg_jax.imaging.volume import as_int16
 
 JPEG_START, JPEG_2000_START, END = b"\xff\xd8", b"\xff\x4f\xff\x51", b"\xff\xd9"
 FRAMES = frozenset((*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0), 0xF7))
@@ -23,12 +24,7 @@ def read_hu(where: str, one: Slice) -> np.ndarray:
     """
     where = f"{where}: {one.name}"
     values = _packed(where, one) if one.packed else _plain(where, one)
-    if values.dtype == np.int16:
-        return values
-    low, high = float(values.min()), float(values.max())
-    if not (low >= -32768 and high <= 32767):
-        raise ValueError(f"{where}: HU must fit int16, got {low:g} to {high:g}")
-    return np.rint(values).astype(np.int16)
+    return as_int16(where, values)
 
 
 def _plain(where: str, one: Slice) -> np.ndarray:

@@ -15,7 +15,7 @@ from kidseg_jax.atomic import written_whole
 from kidseg_jax.formats import metaimage, nifti, nifti_labels, nifti_write, nrrd, seg_nrrd
 from kidseg_jax.formats.grid import Grid, grid_of
 from kidseg_jax.formats.raw import MOST_GZIP_RATIO, fill, require_plain, require_room
-from kidseg_jax.imaging.volume import Volume
+from kidseg_jax.imaging.volume import Volume, as_int16
 
 ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd", ".npz")
 WRITTEN = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".npz")
@@ -122,13 +122,7 @@ def hounsfield(where: str, array: np.ndarray) -> np.ndarray:
 
     Looks at every k-th voxel, at most about a million.
     """
-    if array.dtype != np.int16:
-        if array.dtype.kind == "f":
-            array = np.rint(array)
-        low, high = array.min(), array.max()
-        if low < -32768 or high > 32767:
-            raise ValueError(f"{where}: HU must fit int16, got {low:g} to {high:g}")
-        array = array.astype(np.int16)
+    array = as_int16(where, array)
     step = max(1, round((array.size / 1e6) ** (1 / 3)))
     some = np.ascontiguousarray(array[::step, ::step, ::step])
     dark, soft = np.mean(some < -20), np.mean((some > -20) & (some < 200))
@@ -190,10 +184,7 @@ def _plain(where: str, array: np.ndarray) -> np.ndarray:
         return array
     if array.dtype.kind not in "iu":
         raise ValueError(f"{where}: voxels must be numbers, got {array.dtype}")
-    low, high = array.min(), array.max()
-    if low < -32768 or high > 32767:
-        raise ValueError(f"{where}: whole numbers must fit int16, got {low} to {high}")
-    return array.astype(np.int16)
+    return as_int16(where, array)
 
 
 def _read_npz(path: Path) -> tuple[np.ndarray, Grid]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.ndimage import distance_transform_edt
 
 from kidseg_jax import kernels
 from kidseg_jax.imaging.structures import ARTERY, PARENCHYMA, RCC, URETER, VEIN
@@ -103,7 +104,6 @@ def touching_trees(labels: Labels, spacing_mm: Spacing, gap_mm: float) -> Mask:
 
     The distance is that of voxel centres.
     """
-    from scipy.ndimage import distance_transform_edt
 
     pieces, n = kernels.label_components(np.isin(labels, TREES))
     kidney = np.isin(labels, KIDNEY)
@@ -134,8 +134,6 @@ def split_sides(right: Labels, left: Labels, spacing_mm: Spacing, rules: Rules) 
     goes_left = np.zeros(both.shape, bool)
     own = [np.isin(side, KIDNEY) & ~both for side in (right, left)]
     if rules.sides_apart and own[0].any() and own[1].any():
-        from scipy.ndimage import distance_transform_edt
-
         far = [np.asarray(distance_transform_edt(~side, sampling=spacing_mm)) for side in own]
         goes_left = both & (far[1] < far[0])
     right[goes_left] = 0

@@ -1,5 +1,6 @@
 """The five structures: label values, names, colours and codes, said once."""
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -76,3 +77,8 @@ def structures_in(labels: npt.NDArray[np.uint8]) -> frozenset[str]:
     """Names of the structures that a label map (z, y, x) holds."""
     present = np.bincount(labels.ravel(), minlength=N_CLASSES) > 0
     return frozenset(structure.name for structure in STRUCTURES if present[structure.label])
+
+
+def unlabelled_classes(labelled: Collection[str]) -> frozenset[int]:
+    """Classes that a label map does not tell from background, of one that tells the structures named."""
+    return frozenset(structure.label for structure in STRUCTURES if structure.name not in labelled)

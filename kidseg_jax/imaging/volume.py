@@ -93,6 +93,23 @@ class Volume:
         return replace(self, array=array)
 
 
+def as_int16(where: str, array: np.ndarray) -> np.ndarray:
+    """Voxels as int16, fractions rounded, the array itself where it is that already.
+
+    Raises ValueError for voxels that are NaN or infinite and for values that int16 does not hold.
+    """
+    if array.dtype == np.int16:
+        return array
+    rounded = np.rint(array) if array.dtype.kind == "f" else array
+    low, high = rounded.min(), rounded.max()
+    if not (np.isfinite(low) and np.isfinite(high)):
+        bad = array.size - int(np.count_nonzero(np.isfinite(array)))
+        raise ValueError(f"{where}: every voxel must be a number, got {bad} that are not")
+    if low < -32768 or high > 32767:
+        raise ValueError(f"{where}: every voxel must fit int16, got {low:g} to {high:g}")
+    return rounded.astype(np.int16)
+
+
 def require_same_grid(where: str, a: Volume, b: Volume) -> None:
     """Raises ValueError, saying how they differ, unless both volumes lie on one grid."""
     if not a.geometry.is_close(b.geometry):

@@ -27,6 +27,12 @@ class Box(NamedTuple):
     def shape(self) -> tuple[int, int, int]:
         return (self.hi[0] - self.lo[0], self.hi[1] - self.lo[1], self.hi[2] - self.lo[2])
 
+    @property
+    def slices(self) -> tuple[slice, slice, slice]:
+        """The index of the box's voxels in a volume that holds all of it."""
+        (z, y, x), (z_end, y_end, x_end) = self.lo, self.hi
+        return slice(z, z_end), slice(y, y_end), slice(x, x_end)
+
 
 def bounding_box(
     mask: Array, margin_mm: float = 0.0, spacing_mm: Sequence[float] = (1.0, 1.0, 1.0)

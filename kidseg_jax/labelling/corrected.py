@@ -9,8 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from kidseg_jax import kernels
 from kidseg_jax.atomic import sync_folder
 from kidseg_jax.cohort.label_maps import renamed
+from kidseg_jax.formats.nifti import read_header
+from kidseg_jax.formats.nrrd import sizes_of, split_header
+from kidseg_jax.formats.seg_nrrd import read_segmentation
+from kidseg_jax.formats.volumes import read_labels
 from kidseg_jax.imaging.structures import STRUCTURES
 from kidseg_jax.imaging.volume import Geometry, Volume, on_grid
 
@@ -47,18 +52,18 @@ def versions(folder: Path, case: str) -> tuple[Path, ...]:
     ValueError when one version stands there in two formats.
     """
     pattern = re.compile(re.escape(case) + r"(?:\.(\d+))?(" + "|".join(map(re.escape, ENDINGS)) + ")")
-    found: dict[int, Path] = {}
+    by_number: dict[int, Path] = {}
     for path in sorted(folder.glob(f"{_escaped(case)}.*")) if folder.is_dir() else ():
         match = pattern.fullmatch(path.name)
         if match is None:
             continue
         number = int(match[1] or 1)
-        if number in found:
+        if number in by_number:
             raise ValueError(
-                f"{folder}: two files for one version of {case}: {found[number].name} and {path.name}"
+                f"{folder}: two files for one version of {case}: {by_number[number].name} and {path.name}"
             )
-        found[number] = path
-    return tuple(found[number] for number in sorted(found))
+        by_number[number] = path
+    return tuple(by_number[number] for number in sorted(by_number))
 
 
 def add_version(folder: Path, case: str, written: Path, ending: str = ".seg.nrrd") -> Path:
@@ -88,12 +93,9 @@ def read_corrected(path: Path, grid: Geometry, names: Mapping[int, str] | None =
     grid, voxel on voxel (Slicer crops), is laid into it. Raises ValueError for another grid, values or
     names that no structure has, and files that cannot be read.
     """
-    from kidseg_jax.formats.volumes import read_labels
 
     require_size(path, grid)
     if path.name.lower().endswith(".seg.nrrd"):
-        from kidseg_jax.formats.seg_nrrd import read_segmentation
-
         array, read_grid, segments = read_segmentation(path)
         labels = Volume(array, read_grid.geometry)
         names = {segment.label: segment.name for segment in segments}
@@ -104,7 +106,6 @@ def read_corrected(path: Path, grid: Geometry, names: Mapping[int, str] | None =
 
 def changes(before: Volume, after: Volume, threads: int = 1) -> tuple[Change, ...]:
     """What each structure in either of two label maps on one grid gained and lost."""
-    from kidseg_jax import kernels
 
     spacing_mm = before.spacing_mm
     voxel_ml = float(np.prod(spacing_mm)) / 1000
@@ -112,7 +113,7 @@ def changes(before: Volume, after: Volume, threads: int = 1) -> tuple[Change, ..
     if box is None:
         return ()
     old, new = (kernels.crop_roi(labels.array, box) for labels in (before, after))
-    found = []
+    changed = []
     for structure in STRUCTURES:
         a, b = old == structure.label, new == structure.label
         if not (a.any() or b.any()):
@@ -122,14 +123,14 @@ def changes(before: Volume, after: Volume, threads: int = 1) -> tuple[Change, ..
         if a.any() and b.any():
             distances = kernels.surface_distances(a, b, spacing_mm, threads=threads)
             rms, most = distances.rms_mm(), distances.hausdorff_mm()
-        found.append(Change(structure.name, added, removed, added * voxel_ml, removed * voxel_ml, rms, most))
-    return tuple(found)
+        changed.append(
+            Change(structure.name, added, removed, added * voxel_ml, removed * voxel_ml, rms, most)
+        )
+    return tuple(changed)
 
 
 def require_size(path: Path, grid: Geometry) -> None:
     """ValueError when a file claims more voxels than its CT has, before it is read."""
-    from kidseg_jax.formats.nifti import read_header
-    from kidseg_jax.formats.nrrd import sizes_of, split_header
 
     name = path.name.lower()
     claimed = 0

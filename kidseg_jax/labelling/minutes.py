@@ -37,18 +37,18 @@ class Work:
 
 
 def work_in(chain: Chain) -> dict[str, list[Work]]:
-    """What was worked on, by origin (`manual`, `cnn_corrected`), from the label and time lines of a ledger.
+    """What was worked on, by origin (`manual`, `cnn_corrected`), from the label and time events of a ledger.
 
-    Label lines belong to their case and kidney, time lines to their case. Several lines on one structure
+    Label events belong to their case and kidney, time events to their case. Several events of one structure
     add up: a second version takes time too. A person's own clock or CSV for a whole case takes the place of
-    the server's time, which saw the same work. A clock that was forgotten has a line of 0 s and says nothing.
+    the server's time, which saw the same work. A forgotten clock has an event of 0 s, which does not count.
     """
-    found: dict[tuple[str, str | None, int, str, bool], Work] = {}
+    works: dict[tuple[str, str | None, int, str, bool], Work] = {}
     for event in chain.events(LabelEvent):
         if event.origin == "cnn":
             continue
         key = (event.case, event.kidney, event.stage, event.origin, event.simulated)
-        work = found.setdefault(key, Work(event.patient or event.case, event.simulated, event.blind))
+        work = works.setdefault(key, Work(event.patient or event.case, event.simulated, event.blind))
         work.structures.add(event.structure)
         if event.active_s is not None:
             work.labels[event.structure] = work.labels.get(event.structure, 0.0) + event.active_s
@@ -58,13 +58,13 @@ def work_in(chain: Chain) -> dict[str, list[Work]]:
         if event.source == "server" and (event.case, event.stage, event.origin) in own:
             continue
         key = (event.case, None, event.stage, event.origin, False)
-        work = found.setdefault(key, Work(event.case, False))
+        work = works.setdefault(key, Work(event.case, False))
         if event.structure is None:
             work.whole_s = (work.whole_s or 0.0) + event.active_s
         else:
             work.structures.add(event.structure)
             work.timed[event.structure] = work.timed.get(event.structure, 0.0) + event.active_s
     by_origin: dict[str, list[Work]] = {"manual": [], "cnn_corrected": []}
-    for (_, _, _, origin, _), work in found.items():
+    for (_, _, _, origin, _), work in works.items():
         by_origin[origin].append(work)
     return by_origin

@@ -109,7 +109,7 @@ def prediction_of(to_correct: Path, work: ToCorrect) -> Volume:
 def label_events(
     case: Corrected, stage: int, model: str, *, annotator: str, tool: str, **times: Any
 ) -> tuple[LabelEvent, ...]:
-    """Ledger lines of one case from a person, one a structure; times: opened, submitted, active_s."""
+    """Ledger events of one case from a person, one a structure; times: opened, submitted, active_s."""
     work = case.work
     return tuple(
         LabelEvent(
@@ -137,25 +137,25 @@ def label_events(
 def events_to_append(
     checked: Checked, work_list: WorkList, chain: Chain, *, approver: str | None = None
 ) -> list[LabelEvent | ApprovalEvent]:
-    """Ledger lines for the cases that are done.
+    """Ledger events for the cases that are done.
 
-    Labels that the ledger does not know yet get a line a structure; of those that it knows (the server
-    writes its own lines) it is told who approves them.
+    Labels that the ledger does not hold yet get an event a structure; those that it holds (the server writes
+    its own events) get one with the name of the approver, where there is one.
     """
     known = {(e.case, e.label) for e in by_people(chain)}
-    lines: list[LabelEvent | ApprovalEvent] = []
+    events: list[LabelEvent | ApprovalEvent] = []
     for case in checked.done:
         name, stage, model = case.work.case, work_list.stage, work_list.model
         if (name, case.label) not in known:
             made = label_events(case, stage, model, annotator="unknown", tool="file")
-            lines += [replace(event, approver=approver) for event in made]
+            events += [replace(event, approver=approver) for event in made]
         elif approver is not None:
-            lines.append(ApprovalEvent(name, stage, case.label, approver))
-    return lines
+            events.append(ApprovalEvent(name, stage, case.label, approver))
+    return events
 
 
 def by_people(chain: Chain) -> list[LabelEvent]:
-    """The label lines of a ledger that are the work of people."""
+    """The label events of a ledger that are the work of people."""
     return [e for e in chain.events(LabelEvent) if e.origin != "cnn" and not e.simulated]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from kidseg_jax.atomic import write_text
+from kidseg_jax.formats.volumes import write_volume
 from kidseg_jax.imaging.structures import STRUCTURES, structures_in
 from kidseg_jax.imaging.volume import Geometry, Volume
 from kidseg_jax.labelling.events import content_hash
@@ -79,7 +80,6 @@ def write_to_correct(
     ct_path: where the CT lies already as .nii.gz; it is linked to, not copied. Files are written whole; the
     case is asked of people once `write_list` has named it.
     """
-    from kidseg_jax.formats.volumes import write_volume
 
     folder.mkdir(parents=True, exist_ok=True)
     image = folder / f"{case}.nii.gz"

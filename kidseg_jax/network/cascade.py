@@ -17,7 +17,7 @@ from kidseg_jax.cohort.split import side_of
 from kidseg_jax.config import NetConfig
 from kidseg_jax.imaging.postprocess import DEFAULT, NOTHING, Rules
 from kidseg_jax.imaging.structures import N_CLASSES
-from kidseg_jax.imaging.volume import Volume, canonical, pasted
+from kidseg_jax.imaging.volume import Volume, as_int16, canonical, pasted
 from kidseg_jax.network.augment import to_window
 from kidseg_jax.network.found_kidney import FoundKidney, after_rules, label_kidney
 from kidseg_jax.network.models import N_COARSE, Models
@@ -57,7 +57,7 @@ def predict(
     """
     threads = threads or os.cpu_count() or 1
     lap = _stopwatch(laps_s)
-    turned = canonical(as_hu(ct))
+    turned = canonical(ct.with_array(as_int16("CT", ct.array)))
     rois = find_kidneys(models, turned, threads, lap)
     lap("boxes")
     found = []
@@ -88,22 +88,6 @@ def _stopwatch(laps_s: dict[str, float] | None) -> Callable[[str], None]:
         began = now
 
     return lap
-
-
-def as_hu(ct: Volume) -> Volume:
-    """The CT as int16 HU. Raises ValueError on NaN or infinite voxels and on values no CT has."""
-    array = ct.array
-    if array.dtype == np.int16:
-        return ct
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise ValueError(
-            f"CT: every voxel must be a number, got {int((~np.isfinite(array)).sum())} that are not"
-        )
-    if array.min() < -32768 or array.max() > 32767:
-        raise ValueError(f"CT: HU must fit 16 bits, got {array.min()} to {array.max()}")
-    return ct.with_array(
-        np.rint(array).astype(np.int16) if array.dtype.kind == "f" else array.astype(np.int16)
-    )
 
 
 def find_kidneys(

@@ -15,13 +15,13 @@ from safetensors.numpy import save as packed
 from kidseg_jax.atomic import written_whole
 
 FORMAT = "kidseg_jax checkpoint 2"
-BEFORE = "kidseg_jax checkpoint 1"  # its checksum leaves out what is said of the tree
+BEFORE = "kidseg_jax checkpoint 1"  # its checksum leaves out the notes on the tree
 HEADER = "kidseg_jax"
 Tree = TypeVar("Tree")
 
 
 class Saved(NamedTuple):
-    """A file as read, its checksum held: arrays by their leaves' paths, what is said of them, SHA-256."""
+    """A file as read, its checksum held: arrays by their leaves' paths, the notes on them, SHA-256."""
 
     path: Path
     arrays: dict[str, np.ndarray]
@@ -35,9 +35,9 @@ def save(path: str | os.PathLike[str], tree: Any, about: dict[str, Any]) -> str:
     about: what can be JSON, written beside them. Raises OSError where there is no room.
     """
     arrays = {name: np.asarray(leaf, order="C") for name, leaf in _named_leaves(tree)}
-    said = json.dumps(about)
-    digest = _digest(arrays, FORMAT + said)
-    header = json.dumps({"format": FORMAT, "sha256": digest, "about": said})
+    text = json.dumps(about)
+    digest = _digest(arrays, FORMAT + text)
+    header = json.dumps({"format": FORMAT, "sha256": digest, "about": text})
     with written_whole(path) as temporary:
         # one key: safetensors writes several in any order
         temporary.write_bytes(packed(arrays, {HEADER: header}))
@@ -67,13 +67,13 @@ def tree_of(saved: Saved, like: Tree) -> Tree:
 
 
 def about(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What was said of the tree when it was saved, and its `sha256`; ValueError when the file is torn."""
+    """The notes on the tree as it was saved, and its `sha256`; ValueError when the file is torn."""
     saved = read(path)
     return {**saved.about, "sha256": saved.sha256}
 
 
 def read(path: str | os.PathLike[str]) -> Saved:
-    """A file whose checksum holds over arrays, names, types, shapes and what is said of them.
+    """A file whose checksum holds over arrays, names, types, shapes and notes.
 
     Of a file of an older version the arrays alone are under the checksum: it is taken, with a line on stderr.
     Raises FileNotFoundError or PermissionError, and ValueError when the file is torn, changed or another's.
@@ -91,24 +91,24 @@ def read(path: str | os.PathLike[str]) -> Saved:
         raise ValueError(f"{path}: not a whole checkpoint ({error})") from error
     try:
         metadata = json.loads(header)
-        version, said, sha256 = (str(metadata.get(key)) for key in ("format", "about", "sha256"))
+        version, text, sha256 = (str(metadata.get(key)) for key in ("format", "about", "sha256"))
     except (ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path}: its header was changed ({error})") from error
     if version not in (FORMAT, BEFORE):
         raise ValueError(f"{path}: need format {FORMAT!r}, got {metadata.get('format')!r}")
-    if _digest(arrays, version + said if version == FORMAT else "") != sha256:
+    if _digest(arrays, version + text if version == FORMAT else "") != sha256:
         raise ValueError(f"{path}: the data do not match their checksum")
     if version == BEFORE:
         line = f"{path}: of an older version, whose checksum leaves out the settings: they are taken on trust"
         print(f"kidseg_jax: {line}", file=sys.stderr)
     try:
-        return Saved(path, arrays, dict(json.loads(said)), sha256)
+        return Saved(path, arrays, dict(json.loads(text)), sha256)
     except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{path}: its header was changed ({error})") from error
 
 
-def _digest(arrays: dict[str, np.ndarray], said: str) -> str:
-    digest = hashlib.sha256(said.encode())
+def _digest(arrays: dict[str, np.ndarray], text: str) -> str:
+    digest = hashlib.sha256(text.encode())
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
         digest.update(f"{name} {array.dtype} {array.shape}".encode())

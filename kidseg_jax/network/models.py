@@ -121,7 +121,7 @@ def trained_on(file: Path) -> TrainedOn | None:
     return _about(checkpoint.read(file))[2]
 
 
-def told_structures(models: Models) -> frozenset[str]:
+def learned_structures(models: Models) -> frozenset[str]:
     """The structures that the fine network was ever shown; the others have no probability anywhere."""
     bias = np.asarray(models.fine["head"]["bias"][...])
     return frozenset(structure.name for structure in STRUCTURES if bias[structure.label] > NEVER / 2)

@@ -45,7 +45,7 @@ def in_poses(
     spacing = np.array(spacing_mm)
     source, source_spacing = _averaged(ct, blocks), spacing * blocks
     first_mm = (np.array(blocks) - 1) / 2 * spacing
-    found = []
+    posed = []
     for pose in poses:
         to_mm = pose.matrix * roi.spacing_mm * (1, 1, -1 if roi.mirrored else 1)
         start_mm = roi.centre_mm + pose.moved_mm - to_mm @ ((np.array(roi.shape) - 1) / 2)
@@ -60,8 +60,8 @@ def in_poses(
         target = kernels.resample_affine(
             labels, to_mm / spacing[:, None], start_mm / spacing, roi.shape, nearest=True, threads=threads
         )
-        found.append((image, target))
-    return found
+        posed.append((image, target))
+    return posed
 
 
 def _turn(axes: tuple[int, int], angle: float) -> np.ndarray:

@@ -1,15 +1,15 @@
 """What both networks learn from: a labelled case on the coarse grid and on one ROI for each kidney."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from kidseg_jax import kernels
-from kidseg_jax.cohort.case import Side
+from kidseg_jax.cohort.case import LabelledKidney
 from kidseg_jax.config import NetConfig, TrainConfig
-from kidseg_jax.imaging.structures import NAMES, PARENCHYMA, STRUCTURES
-from kidseg_jax.imaging.volume import Labels, Volume
+from kidseg_jax.imaging.structures import PARENCHYMA
+from kidseg_jax.imaging.volume import Volume
 from kidseg_jax.network.poses import draw_poses, in_poses
 from kidseg_jax.network.roi import (
     box_centre_mm,
@@ -40,41 +40,36 @@ def margin_voxels(net: NetConfig, shift_mm: float) -> int:
 
 
 def coarse_sample(
-    ct: Volume, kidneys: Mapping[Side, Labels], net: NetConfig, shift_mm: float, threads: int = 1
+    ct: Volume, kidneys: Iterable[LabelledKidney], net: NetConfig, shift_mm: float, threads: int = 1
 ) -> Sample:
-    """A canonical CT on the coarse grid, and where it is kidney (parenchyma or RCC, 1) or not (0).
-
-    kidneys: for each side, uint8 labels of that kidney alone on the CT's voxels (z, y, x).
-    """
+    """A canonical CT on the coarse grid, and where it is kidney (parenchyma or RCC, 1) or not (0)."""
     grid = coarse_grid(net, ct.array.shape, ct.spacing_mm, margin_voxels(net, shift_mm))
-    kidney = np.zeros(ct.array.shape, bool)
-    for labels in kidneys.values():
-        kidney |= labels >= PARENCHYMA
-    covered = sample_mask(kidney, ct.spacing_mm, grid, threads)
+    mask = np.zeros(ct.array.shape, bool)
+    for kidney in kidneys:
+        mask[kidney.box.slices] |= kidney.labels >= PARENCHYMA
+    covered = sample_mask(mask, ct.spacing_mm, grid, threads)
     return Sample(sample_ct(ct.array, ct.spacing_mm, grid, threads), covered.astype(np.uint8))
 
 
 def fine_sample(
     ct: Volume,
-    labels: Labels,
-    side: Side,
+    kidney: LabelledKidney,
     net: NetConfig,
     settings: TrainConfig,
     threads: int = 1,
-    told: Collection[str] = NAMES,
+    unlabelled: frozenset[int] = frozenset(),
     seed: int | Sequence[int] = 0,
 ) -> Sample:
     """One kidney's ROI of a canonical CT with its labels, left kidneys mirrored onto right ones.
 
-    labels: that kidney alone, uint8 on the CT's voxels (z, y, x); told: the structures that they tell from
-    background; seed: of the other poses that the settings ask for. Raises ValueError without parenchyma or
-    RCC.
+    unlabelled: classes that its labels do not tell from background; seed: of the other poses that the
+    settings ask for. Raises ValueError without parenchyma or RCC.
     """
+    labels, side = kidney.alone(ct.geometry.shape), kidney.side
     box = kernels.bounding_box(labels >= PARENCHYMA)
     if box is None:
         raise ValueError(f"fine_sample: need parenchyma or RCC of the {side} kidney, got none")
     roi = fine_roi(net, box_centre_mm(box, ct.spacing_mm), side, margin_voxels(net, settings.shift_mm))
-    unlabelled = frozenset(structure.label for structure in STRUCTURES if structure.name not in told)
     image = sample_ct(ct.array, ct.spacing_mm, roi, threads)
     poses = draw_poses(settings, net.spacing_mm, np.random.default_rng(seed))
     posed = in_poses(ct.array, labels, ct.spacing_mm, roi, poses, threads)

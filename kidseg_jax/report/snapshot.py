@@ -46,9 +46,9 @@ def write_snapshot(
 ) -> Path:
     """Write stage_folder/evidence/KIDNEY.npz, whole or not at all, and return its path.
 
-    ct: the canonical CT (z, y, x) in HU. box: the region in its voxels that the label maps (uint8) cover;
-    `MARGIN_MM` of CT is kept around it. The file holds ct (int16), those of manual, cnn and corrected there
-    are, spacing_mm (z, y, x), origin_mm (x, y, z) LPS, direction (3, 3) and role. Raises ValueError when a
+    ct: the canonical CT (z, y, x), int16 HU. box: the region in its voxels that the label maps (uint8) cover;
+    `MARGIN_MM` of CT is kept around it. The file holds ct, those of manual, cnn and corrected there are,
+    spacing_mm (z, y, x), origin_mm (x, y, z) LPS, direction (3, 3) and role. Raises ValueError when a
     map has not the shape of the box.
     """
     margin = np.ceil(MARGIN_MM / np.array(ct.spacing_mm)).astype(int)
@@ -63,12 +63,11 @@ def write_snapshot(
         if labels.shape != inside:
             raise ValueError(f"write_snapshot: {name} must have the box's shape {inside}, got {labels.shape}")
         maps[name] = np.pad(labels.astype(np.uint8), around)
-    hu = np.clip(np.round(kernels.crop_roi(ct.array, wide, fill=AIR_HU)), -32768, 32767).astype(np.int16)
     path = StageDirectory(stage_folder).snapshot(kidney)
     with written_whole(path) as temporary, open(temporary, "wb") as stream:
         np.savez_compressed(
             stream,
-            ct=hu,
+            ct=kernels.crop_roi(ct.array, wide, fill=AIR_HU),
             spacing_mm=np.array(ct.spacing_mm),
             origin_mm=ct.geometry.to_world(lo),
             direction=np.array(ct.geometry.direction),

@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
-from kidseg_jax.cohort.case import Case, Kidney
+from kidseg_jax.cohort.case import Case, LabelledKidney
 from kidseg_jax.config import Config
-from kidseg_jax.imaging.volume import Volume
 from kidseg_jax.network.models import Models
 from kidseg_jax.report.records import LabellingRecord, SurfaceRecord
 from kidseg_jax.rundir import RunDirectory
@@ -29,7 +28,7 @@ class Job:
     n_stages: int
     threads: int
     reporter: Reporter
-    kidneys: dict[str, tuple[Kidney, ...]] = field(default_factory=dict)
+    kidneys: dict[str, tuple[LabelledKidney, ...]] = field(default_factory=dict)
 
     @cached_property
     def index(self) -> dict[str, int]:
@@ -58,7 +57,7 @@ class Annotator(Protocol):
         """The plan with what was labelled after stage `index`; WaitsForPeople where too little was."""
         ...
 
-    def corrected(self, job: Job, index: int, names: Iterable[str]) -> Iterator[tuple[Case, Volume]]:
+    def corrected(self, job: Job, index: int, names: Iterable[str]) -> Iterator[Case]:
         """Those cases with the labels that they were given after stage `index`."""
         ...
 

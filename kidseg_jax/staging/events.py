@@ -1,33 +1,34 @@
-"""Ledger lines for the labels that no annotator of this run makes: those it begins with, and predictions."""
+"""Ledger events for the labels that no annotator of this run makes: those it begins with, and predictions."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from kidseg_jax.cohort.case import Case, Kidney, Side
-from kidseg_jax.cohort.split import kidney_labels
+from kidseg_jax.cohort.case import Case, LabelledKidney, Side
 from kidseg_jax.config import AnnotatorConfig
 from kidseg_jax.imaging.structures import STRUCTURES
-from kidseg_jax.imaging.volume import Labels, Volume
+from kidseg_jax.imaging.volume import Labels, canonical
 from kidseg_jax.labelling.events import LabelEvent, content_hash
 from kidseg_jax.labelling.simulated_annotator import manual_seconds
 
 
 def manual_events(
-    case: Case, kidneys: Sequence[Kidney], labels: Volume, config: AnnotatorConfig | None
+    case: Case, kidneys: Sequence[LabelledKidney], config: AnnotatorConfig | None
 ) -> list[LabelEvent]:
-    """One line a structure of each kidney for labels made by hand before the first stage (stage 0).
+    """One event a structure of each kidney for labels made by hand before the first stage (stage 0).
 
     config: the simulated annotator, whose minutes from nothing they get; None: people made them, in a time
     that is not known here.
     """
-    lines = []
-    image, label = content_hash(case.ct.array), content_hash(labels.array)
+    assert case.labels is not None  # its kidneys were found in them
+    image, label = content_hash(case.ct.array), content_hash(case.labels.array)
+    spacing_mm = canonical(case.labels).spacing_mm
+    events = []
     for kidney in kidneys:
-        own = kidney_labels(labels, kidney)
+        own = kidney.labels
         counts = np.bincount(own.ravel(), minlength=len(STRUCTURES) + 1)
-        seconds = manual_seconds(own, labels.spacing_mm, config) if config else {}
-        lines += [
+        seconds = manual_seconds(own, spacing_mm, config) if config else {}
+        events += [
             LabelEvent(
                 case=case.name,
                 structure=structure.name,
@@ -46,19 +47,18 @@ def manual_events(
             for structure in STRUCTURES
             if counts[structure.label]
         ]
-    return lines
+    return events
 
 
 def cnn_events(
-    case: Case, side: Side | None, predicted: Labels, model: str, stage: int, image: str | None = None
+    case: Case, side: Side | None, predicted: Labels, model: str, stage: int, image: str
 ) -> list[LabelEvent]:
-    """One line a structure of a prediction; corrected labels name its hash as their parent.
+    """One event a structure of a prediction; corrected labels name its hash as their parent.
 
-    predicted: of one kidney where `side` says which, else of the whole case; image: the hash of the CT where
-    it is known already.
+    predicted: of one kidney where `side` says which, else of the whole case; image: the hash of the CT.
     """
     counts = np.bincount(predicted.ravel(), minlength=len(STRUCTURES) + 1)
-    image, label = image or content_hash(case.ct.array), content_hash(predicted)
+    label = content_hash(predicted)
     return [
         LabelEvent(
             case=case.name,

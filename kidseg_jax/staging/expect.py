@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from kidseg_jax.cohort.case import Case, Kidney
+from kidseg_jax.cohort.case import Case, LabelledKidney
 from kidseg_jax.config import AnnotatorConfig
 from kidseg_jax.imaging.structures import N_CLASSES, structures_in
 from kidseg_jax.imaging.volume import Spacing, Volume, canonical
 from kidseg_jax.labelling import query
 from kidseg_jax.labelling.simulated_annotator import manual_seconds
-from kidseg_jax.network.cascade import Prediction, as_hu, find_kidneys, predict
+from kidseg_jax.network.cascade import Prediction, find_kidneys, predict
 from kidseg_jax.network.models import Models
 from kidseg_jax.network.roi import sample_ct
 from kidseg_jax.network.views import MARGIN, views_of
@@ -31,10 +31,10 @@ class Yardstick:
 
 
 def look(models: Models, ct: Volume, config: AnnotatorConfig, threads: int = 1) -> query.Score:
-    """What views of the kidneys in a CT say, before anyone labels them; UNSCORED where none is found."""
+    """What views of the kidneys in a CT (int16 HU) say, before anyone labels them; UNSCORED without any."""
     net = models.fine_net
     spacing_mm: Spacing = (net.spacing_mm, net.spacing_mm, net.spacing_mm)
-    turned = canonical(as_hu(ct))
+    turned = canonical(ct)
     scores = []
     for _, roi in find_kidneys(models, turned, threads):
         z, y, x = (n + 2 * MARGIN for n in roi.shape)
@@ -45,7 +45,7 @@ def look(models: Models, ct: Volume, config: AnnotatorConfig, threads: int = 1) 
 
 def yardstick(
     models: Models,
-    known: Sequence[tuple[Case, Sequence[Kidney]]],
+    known: Sequence[tuple[Case, Sequence[LabelledKidney]]],
     config: AnnotatorConfig,
     threads: int = 1,
 ) -> Yardstick:

@@ -10,7 +10,7 @@ from kidseg_jax.cohort.case import Case
 from kidseg_jax.cohort.split import kidneys_of
 from kidseg_jax.evaluation.metrics import measure_kidney
 from kidseg_jax.formats.volumes import write_volume
-from kidseg_jax.imaging.volume import Volume, canonical
+from kidseg_jax.imaging.volume import canonical
 from kidseg_jax.labelling.ledger import append, read_ledger
 from kidseg_jax.network.cascade import predict
 from kidseg_jax.network.checkpoint import about
@@ -18,13 +18,13 @@ from kidseg_jax.network.models import Models, load_models, save_models
 from kidseg_jax.report.records import StageRecord, TestRecord
 from kidseg_jax.report.snapshot import write_snapshot
 from kidseg_jax.staging.annotator import Annotator, Job
-from kidseg_jax.staging.case_work import labelled, pair_kidneys, teach
+from kidseg_jax.staging.case_work import pair_kidneys, teach
 from kidseg_jax.staging.events import manual_events
+from kidseg_jax.staging.file_hashes import require_same_hand_labels, write_metrics
 from kidseg_jax.staging.learning import StageState, TrainingSet, run_stage
 from kidseg_jax.staging.plan import Plan, make_plan, people_plan
 from kidseg_jax.staging.progress import TrainingWatch
 from kidseg_jax.staging.resume import trained_on
-from kidseg_jax.staging.told import require_same_hand_labels, write_metrics
 from kidseg_jax.stops import at_a_step
 
 
@@ -49,7 +49,7 @@ class Loop:
             if self.annotator.by_people and case.labels is None:
                 unlabelled[case.name] = case.patient
             else:
-                job.kidneys[case.name] = kidneys_of(case)
+                job.kidneys[case.name] = kidneys_of(case, job.threads)
         everyone = [kidney for kidneys in job.kidneys.values() for kidney in kidneys]
         if unlabelled:
             self.plan = people_plan(everyone, unlabelled, job.n_stages, job.config.seed, self.started)
@@ -78,25 +78,25 @@ class Loop:
         names = job.reporter.over(
             [*by_hand, *corrected], len(by_hand) + len(corrected), f"stage {index}: samples"
         )
-        cases = [self._by_hand(islice(names, len(by_hand)))]
-        if corrected:
-            cases.append(self.annotator.corrected(job, index - 1, names))
         training_set = TrainingSet()
-        for case, labels in chain(*cases):
-            training_set = training_set.and_also(teach(case, labels, job.config, job.threads))
+        for case in self._by_hand(islice(names, len(by_hand))):
+            kidneys = job.kidneys[case.name]
+            training_set = training_set.and_also(teach(case, kidneys, job.config, job.threads))
+        for case in self.annotator.corrected(job, index - 1, names) if corrected else ():
+            kidneys = kidneys_of(case, job.threads)
+            training_set = training_set.and_also(teach(case, kidneys, job.config, job.threads))
         return training_set
 
-    def _by_hand(self, names: Iterable[str]) -> Iterator[tuple[Case, Volume]]:
+    def _by_hand(self, names: Iterable[str]) -> Iterator[Case]:
         """Cases with the labels that they came with, once the ledger knows of them."""
         job = self.job
         hand = None if self.annotator.by_people else job.config.annotator
         for name in names:
             case = job.case(name)
-            labels = labelled(case)
-            events = manual_events(case, job.kidneys[name], labels, hand)
+            events = manual_events(case, job.kidneys[name], hand)
             require_same_hand_labels(read_ledger(job.run.ledger), events)
             append(job.run.ledger, events, once=True)
-            yield case, labels
+            yield case
 
     def stage(self, state: StageState) -> StageState:
         """Train, test and, unless it is the last stage, have the next one's cases labelled; or load what is

@@ -8,8 +8,8 @@ import numpy as np
 
 from kidseg_jax.cohort.case import Case
 from kidseg_jax.formats.volumes import write_volume
-from kidseg_jax.imaging.volume import Volume
 from kidseg_jax.labelling.corrected import read_corrected, versions
+from kidseg_jax.labelling.events import content_hash
 from kidseg_jax.labelling.ledger import append, read_ledger
 from kidseg_jax.labelling.returned import accepted_in, accepted_labels, check_corrected, events_to_append
 from kidseg_jax.labelling.worklist import (
@@ -27,8 +27,8 @@ from kidseg_jax.rundir import read_json
 from kidseg_jax.staging.annotator import Job, WaitsForPeople
 from kidseg_jax.staging.events import cnn_events
 from kidseg_jax.staging.expect import expected, look, yardstick
+from kidseg_jax.staging.file_hashes import write_known
 from kidseg_jax.staging.plan import Plan
-from kidseg_jax.staging.told import write_told
 
 
 @dataclass
@@ -64,7 +64,7 @@ class People:
             print(checked)
             events = events_to_append(checked, work_list, chain, approver=self.approver)
             append(job.run.ledger, events, once=True)
-            write_told(job.run, directory.accepted, {case.work.case: case.label for case in checked.done})
+            write_known(job.run, directory.accepted, {case.work.case: case.label for case in checked.done})
         accepted = read_json(directory.accepted)
         left = tuple(name for name in plan.to_correct(index) if name not in accepted)
         new = list(plan.new)
@@ -73,13 +73,14 @@ class People:
             new[index + 1] = (*left, *new[index + 1])
         return replace(plan, new=tuple(new))
 
-    def corrected(self, job: Job, index: int, names: Iterable[str]) -> Iterator[tuple[Case, Volume]]:
+    def corrected(self, job: Job, index: int, names: Iterable[str]) -> Iterator[Case]:
         """Cases with the labels that were accepted after stage `index`."""
         directory = job.run.stage(index)
         accepted = read_json(directory.accepted)
         for name in names:
             case = job.case(name)
-            yield case, accepted_labels(directory.corrected, name, case.ct.geometry, accepted[name])
+            labels = accepted_labels(directory.corrected, name, case.ct.geometry, accepted[name])
+            yield replace(case, labels=labels)
 
     def label(
         self, job: Job, plan: Plan, index: int, models: Models, model: str
@@ -112,7 +113,8 @@ class People:
                     score=expected(seen, prediction, name in blind, by),
                 )
             )
-            append(job.run.ledger, cnn_events(case, None, labels.array, model, index), once=True)
+            events = cnn_events(case, None, labels.array, model, index, content_hash(case.ct.array))
+            append(job.run.ledger, events, once=True)
         self._bring_late(job, index, set(new))
         write_list(directory.to_correct, index, model, waiting)
         self.listed_now = index

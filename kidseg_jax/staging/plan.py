@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kidseg_jax.cohort.case import Kidney
+from kidseg_jax.cohort.case import LabelledKidney
 
 PUBLISHED_SIZES = (20, 40, 50)
 TEST_SHARE = 0.2
@@ -48,7 +48,7 @@ def stage_sizes(n_stages: int, n_kidneys: int) -> tuple[int, ...]:
     return sizes
 
 
-def make_plan(kidneys: Sequence[Kidney], n_stages: int, seed: int, started: bool = False) -> Plan:
+def make_plan(kidneys: Sequence[LabelledKidney], n_stages: int, seed: int, started: bool = False) -> Plan:
     """Patients dealt to test set and stages: the wanted numbers of kidneys first, RCC spread evenly second.
 
     A patient's cases and kidneys stay together; the best of 500 seeded shuffles is taken. started: a start
@@ -61,7 +61,7 @@ def make_plan(kidneys: Sequence[Kidney], n_stages: int, seed: int, started: bool
         len(kidneys) - training[-1] if n_stages > 1 or len(kidneys) == sizes[-1] else sizes[-1] - training[-1]
     ]
     wanted += [b - a for a, b in zip((0, *training[:-1]), training, strict=True)]
-    of_patient: dict[str, list[Kidney]] = {}
+    of_patient: dict[str, list[LabelledKidney]] = {}
     for kidney in kidneys:
         of_patient.setdefault(kidney.patient, []).append(kidney)
     patients = sorted(of_patient)
@@ -80,7 +80,7 @@ def make_plan(kidneys: Sequence[Kidney], n_stages: int, seed: int, started: bool
 
 
 def people_plan(
-    labelled_kidneys: Sequence[Kidney],
+    labelled_kidneys: Sequence[LabelledKidney],
     unlabelled: dict[str, str],
     n_stages: int,
     seed: int,
@@ -93,7 +93,7 @@ def people_plan(
     labelled patient, for testing, is enough then. Raises ValueError when fewer patients have labels than
     needed, or a stage would get no case.
     """
-    of_patient: dict[str, list[Kidney]] = {}
+    of_patient: dict[str, list[LabelledKidney]] = {}
     for kidney in labelled_kidneys:
         of_patient.setdefault(kidney.patient, []).append(kidney)
     patients = sorted(of_patient)

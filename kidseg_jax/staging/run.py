@@ -15,10 +15,10 @@ from kidseg_jax.phantom.cohort import make_cohort
 from kidseg_jax.report.report import write_report
 from kidseg_jax.rundir import RunDirectory, asked_for
 from kidseg_jax.staging.annotator import Annotator, Job, WaitsForPeople
+from kidseg_jax.staging.file_hashes import require_known_files
 from kidseg_jax.staging.loop import Loop
 from kidseg_jax.staging.plan import stage_sizes
 from kidseg_jax.staging.progress import Reporter
-from kidseg_jax.staging.told import require_as_told
 
 
 def run_loop(
@@ -49,7 +49,7 @@ def run_loop(
         model = start and require_same_networks(start, config)
         asked = asked_for(config, n_stages, data, label_map=label_map, **how, start=model)
         run.go_on(asked)
-        require_as_told(run)
+        require_known_files(run)
         if all(run.stage(k).metrics.exists() for k in range(1, n_stages + 1)):
             print(f"{run.path}: all {n_stages} stages were done before.")
             return finish(run, time.monotonic() - began)

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from kidseg_jax.cohort.case import Case
 from kidseg_jax.config import AnnotatorConfig
 from kidseg_jax.formats.volumes import read_labels, write_volume
-from kidseg_jax.imaging.volume import Volume, canonical
+from kidseg_jax.imaging.volume import Volume, canonical, pasted
 from kidseg_jax.labelling.events import LabelEvent, MapEvent, content_hash
 from kidseg_jax.labelling.ledger import append, read_ledger
 from kidseg_jax.labelling.simulated_annotator import correct, manual_seconds
@@ -21,7 +21,7 @@ from kidseg_jax.network.models import Models, load_models
 from kidseg_jax.report.records import LabellingRecord, SurfaceRecord
 from kidseg_jax.report.snapshot import write_snapshot
 from kidseg_jax.staging.annotator import Job
-from kidseg_jax.staging.case_work import KidneyPair, labelled, merged, pair_kidneys
+from kidseg_jax.staging.case_work import KidneyPair, pair_kidneys
 from kidseg_jax.staging.events import cnn_events, manual_events
 from kidseg_jax.staging.plan import Plan
 
@@ -38,7 +38,7 @@ class Simulated:
         """The plan as it is: nobody is waited for."""
         return plan
 
-    def corrected(self, job: Job, index: int, names: Iterable[str]) -> Iterator[tuple[Case, Volume]]:
+    def corrected(self, job: Job, index: int, names: Iterable[str]) -> Iterator[Case]:
         """The corrected labels of cases of stage `index`; where a file is lost or broken, made again.
 
         Raises ValueError where someone has changed them since the ledger heard of them.
@@ -55,7 +55,7 @@ class Simulated:
                 labels = read_labels(path)
             else:
                 require_unchanged(path, labels, case, index, known)
-            yield case, labels
+            yield replace(case, labels=labels)
 
     def label(
         self, job: Job, plan: Plan, index: int, models: Models, model: str
@@ -86,12 +86,12 @@ def correct_case(
         kidney = pair.kidney
         rng = np.random.default_rng([job.config.seed, job.index[name], kidney.side == "left"])
         labels, records, more = correct_kidney(pair, case, annotator, rng, model, index)
-        parts.append((pair.box, labels))
+        parts.append((pair.box.lo, labels))
         labelling += records
         events += more
         surfaces += surfaces_of(pair, labels, case)
         write_snapshot(directory.path, kidney.name, "new", ct, pair.box, pair.truth, pair.predicted, labels)
-    labels = merged(case, parts)
+    labels = pasted(parts, case.ct)
     write_volume(directory.correction(name), labels)
     filed = MapEvent(name, index, content_hash(labels.array))
     append(job.run.ledger, [*events, filed], once=True)
@@ -106,15 +106,15 @@ def correct_kidney(
     model: str,
     index: int,
 ) -> tuple[np.ndarray, list[LabellingRecord], list[LabelEvent]]:
-    """One kidney's corrected labels, with a record and a ledger line for each of its structures.
+    """One kidney's corrected labels, with a record and a ledger event for each of its structures.
 
-    One that the start model did not find is drawn by hand, and said to be.
+    One that the start model did not find is drawn by hand, and its events say so.
     """
     kidney = pair.kidney
     spacing_mm = canonical(case.ct).spacing_mm
     by_hand = manual_seconds(pair.truth, spacing_mm, annotator)
     if not index and not pair.predicted.any():
-        drawn = manual_events(case, [kidney], labelled(case), annotator)
+        drawn = manual_events(case, [kidney], annotator)
         records = [
             LabellingRecord(
                 **pair.name,
@@ -189,9 +189,9 @@ def surfaces_of(pair: KidneyPair, corrected: np.ndarray, case: Case) -> list[Sur
         from kidseg_jax.evaluation.meshes import compare_kidney
     except ImportError:
         return []
-    found = compare_kidney(pair.truth, pair.predicted, corrected, canonical(case.ct).spacing_mm)
+    compared = compare_kidney(pair.truth, pair.predicted, corrected, canonical(case.ct).spacing_mm)
     return [
-        SurfaceRecord(**pair.name, pair=compared, **asdict(measure))
-        for compared, measures in found.items()
+        SurfaceRecord(**pair.name, pair=pair_name, **asdict(measure))
+        for pair_name, measures in compared.items()
         for measure in measures
     ]

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
+from kidseg_jax.cohort.case import LabelledKidney, Side
 from kidseg_jax.formats.volumes import write_volume
-from kidseg_jax.imaging.structures import ARTERY, PARENCHYMA
+from kidseg_jax.imaging.structures import ARTERY, PARENCHYMA, RCC
 from kidseg_jax.imaging.volume import Geometry, Volume
+from kidseg_jax.kernels import Box
 
 GRID = Geometry((24, 28, 44), (8.0, 8.0, 8.0), (-176.0, -112.0, 0.0))
 SETTINGS = [
@@ -15,6 +17,12 @@ SETTINGS = [
     *("--fine.features", "4", "8", "--fine.patch", "16", "16", "16", "--fine.spacing-mm", "8"),
     *("--fine-train.steps", "10", "--fine-train.shift-mm", "8"),
 ]
+
+
+def one_voxel(case: str, patient: str, side: Side, has_rcc: bool = False) -> LabelledKidney:
+    """A kidney for tests that count kidneys."""
+    voxel = np.full((1, 1, 1), RCC if has_rcc else PARENCHYMA, np.uint8)
+    return LabelledKidney.of(case, patient, side, Box((0, 0, 0), (1, 1, 1)), voxel)
 
 
 def body(seed):

@@ -1,8 +1,8 @@
-"""What the ledger was told of a run's files, and whether they are still that.
+"""Hashes of a run's files in its ledger, and whether the files are still those.
 
-A stage's last act is to tell the ledger the hashes of run.json, its list, its models and its metrics, and
-the metrics hold the ledger's last hash: neither can be changed, cut or taken away alone. A run of an older
-version told nothing; its files are taken as they are.
+At its end a stage writes the hashes of run.json, its list, its models and its metrics into the ledger, and
+the metrics hold the ledger's last hash: neither can be changed, cut or taken away alone. The ledger of an
+older version knows no files; they are taken as they are.
 """
 
 import hashlib
@@ -25,22 +25,22 @@ HEAD = "ledger"  # the key of metrics.json that holds the ledger's last hash
 
 
 def write_metrics(run: RunDirectory, stage: StageDirectory, model: str, record: StageRecord) -> None:
-    """Tell the ledger the files of a stage, and write its metrics last."""
+    """Write the hashes of a stage's files into the ledger, and its metrics last."""
     there = [path for path in (run.settings, stage.to_correct / LIST) if path.exists()]
     events = [FileEvent(_name(run, path), _sha256(path.read_bytes())) for path in there]
     chain = append(run.ledger, [*events, FileEvent(_name(run, stage.models), model)], once=True)
-    write_told(run, stage.metrics, {**stage_json(record), HEAD: chain.head})
+    write_known(run, stage.metrics, {**stage_json(record), HEAD: chain.head})
 
 
-def write_told(run: RunDirectory, path: Path, data: Any) -> None:
-    """Write JSON of which the ledger knows the hash; it is told first, so that no kill comes between."""
+def write_known(run: RunDirectory, path: Path, data: Any) -> None:
+    """Write JSON once its hash is in the ledger: a kill between the two leaves no file that it lacks."""
     text = json.dumps(data, indent=1, allow_nan=False) + "\n"
     append(run.ledger, [FileEvent(_name(run, path), _sha256(text.encode()))])
     write_text(path, text)
 
 
-def require_as_told(run: RunDirectory) -> None:
-    """ValueError with the file that is not what the ledger was told of it, or with a ledger that is gone.
+def require_known_files(run: RunDirectory) -> None:
+    """ValueError with the file whose hash is not the one in the ledger, or with a ledger that is gone.
 
     Models that are torn are left to the stage, which trains them again, and so are simulated labels that are
     lost: they are made again.
@@ -49,18 +49,18 @@ def require_as_told(run: RunDirectory) -> None:
     if done and not run.ledger.is_file():
         raise ValueError(f"{run.ledger}: is gone, and {_name(run, done[0])} is there; put it back")
     chain = read_ledger(run.ledger)
-    told = {event.path: event.sha256 for event in chain.events(FileEvent)}
-    for name, sha256 in told.items():
+    known = {event.path: event.sha256 for event in chain.events(FileEvent)}
+    for name, sha256 in known.items():
         path = run.path / name
         if path.is_file() and _hash_of(path) not in (sha256, None):
-            raise ValueError(f"{path}: not what the ledger was told of it; put it back")
+            raise ValueError(f"{path}: changed since the ledger took its hash; put it back")
         if path.name == LIST and not path.is_file() and StageDirectory(path.parents[1]).metrics.is_file():
             raise ValueError(f"{path}: is gone; the ledger knows it; put it back")
     hashes = {line.hash for line in chain.lines}
     for path in done:
         head = read_json(path).get(HEAD)
-        if head is not None and (head not in hashes or _name(run, path) not in told):
-            raise ValueError(f"{run.ledger}: was cut short or replaced: it lacks what {path} says of it")
+        if head is not None and (head not in hashes or _name(run, path) not in known):
+            raise ValueError(f"{run.ledger}: was cut short or replaced: lines that {path} knows are missing")
     _require_labels(run, chain)
 
 
@@ -78,7 +78,7 @@ def require_same_hand_labels(chain: Chain, events: list[LabelEvent]) -> None:
 
 
 def _require_labels(run: RunDirectory, chain: Chain) -> None:
-    """Every label of a stage that the ledger was told stands in a file."""
+    """ValueError unless every label of a stage that the ledger knows stands in a file."""
     people: dict[tuple[int, str], set[str]] = defaultdict(set)
     for event in by_people(chain):
         people[event.stage, event.case].add(event.label)
@@ -89,13 +89,13 @@ def _require_labels(run: RunDirectory, chain: Chain) -> None:
         grids = {work.case: work.grid for work in read_list(stage.to_correct).cases}
         if not index and case not in grids:  # the labels that it came with
             continue
-        found = set()
+        there = set()
         for path in versions(stage.corrected, case) if case in grids else ():
             try:
-                found.add(content_hash(read_corrected(path, grids[case]).array))
+                there.add(content_hash(read_corrected(path, grids[case]).array))
             except (ValueError, TypeError, OSError):
                 continue
-        if lost := wanted - found:
+        if lost := wanted - there:
             raise ValueError(
                 f"{stage.corrected}: no file of {case} holds the labels that the ledger knows "
                 f"({min(lost)[:19]}...): one was changed or taken away; put it back, and save a new version "
@@ -116,7 +116,7 @@ def _require_labels(run: RunDirectory, chain: Chain) -> None:
 
 
 def _hash_of(path: Path) -> str | None:
-    """The hash as the ledger was told it; None for models that are torn."""
+    """The hash that the ledger holds of such a file; None for models that are torn."""
     if path.suffix != ".safetensors":
         return _sha256(path.read_bytes())
     from kidseg_jax.network import checkpoint
