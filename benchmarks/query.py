@@ -14,19 +14,20 @@ initial weights. `listed` is a shuffled list as `random` is: the two differ by c
 strategy) is written to the CSV when it is done; a second call goes on.
 """
 
-import argparse
 import csv
+import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from replay import Comparison, Point, minutes_to, replay
+import tyro
 
 from kidseg_jax.atomic import write_text
 from kidseg_jax.cohort.case import Case
@@ -54,6 +55,14 @@ class Half(NamedTuple):
     with_rcc: int
     start: int
     test: int
+
+
+class Point(NamedTuple):
+    """Where a replay stands: cases labelled so far, simulated minutes spent, and the mean DSC reached."""
+
+    cases: int
+    minutes: float
+    dsc: float
 
 
 HALVES = {"alike": Half(0.4, 14, 0, 2, 2), "varied": Half(1.0, 10, 7, 0, 4)}
@@ -140,50 +149,106 @@ class Phantoms:
         return array[m:-m, m:-m, m:-m] if m else array
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--batch", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--targets", type=float, nargs="+", default=[0.6, 0.62, 0.64])
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "query.csv")
-    given = parser.parse_args()
-    rows, until = read(given.out), max(given.targets)
-    settings = (until, given.rounds, given.steps, given.batch)
-    for seed in range(given.seeds):
+def replay(
+    labelled: Mapping[str, Any],
+    pool: Sequence[str],
+    learner: Any,
+    strategy: query.Strategy,
+    batch: int,
+    rng: np.random.Generator,
+    enough_dsc: float = math.inf,
+    most_rounds: float = math.inf,
+) -> list[Point]:
+    """The way from the labelled cases to the whole pool, or to a DSC that is enough, one point a model.
+
+    Each round fits a model on everything labelled, looks at the pool, orders it by strategy and has the first
+    `batch` cases corrected, for `most_rounds` at most. learner: `Phantoms`, or what has its fit, measure,
+    look and correct. The labels to begin with cost nothing: they are the same for every strategy. Raises
+    ValueError for a batch below 1.
+    """
+    if batch < 1:
+        raise ValueError(f"replay: a batch needs 1 case or more, got {batch}")
+    labels, left, minutes = dict(labelled), list(pool), 0.0
+    model = learner.fit(labels)
+    points = [Point(len(labels), minutes, learner.measure(model))]
+    while left and points[-1].dsc < enough_dsc and len(points) <= most_rounds:
+        looked = {case: learner.look(model, case) for case in left}
+        scores = {case: score for case, (_, score) in looked.items()}
+        for case in query.order(left, scores, strategy, rng)[:batch]:
+            labels[case], seconds = learner.correct(case, looked[case][0])
+            minutes += seconds / 60
+            left.remove(case)
+        model = learner.fit(labels)
+        points.append(Point(len(labels), minutes, learner.measure(model)))
+    return points
+
+
+def minutes_to(points: Sequence[Point], target_dsc: float) -> float:
+    """Minutes until the DSC first reaches a target, straight lines between points; inf if it never does."""
+    if points[0].dsc >= target_dsc:
+        return points[0].minutes
+    for before, after in pairwise(points):
+        if after.dsc >= target_dsc:
+            share = (target_dsc - before.dsc) / (after.dsc - before.dsc)
+            return before.minutes + share * (after.minutes - before.minutes)
+    return math.inf
+
+
+def verdict(minutes: Mapping[query.Strategy, Sequence[float]], against: query.Strategy = "listed") -> str:
+    """One sentence: the strategy that needs fewer minutes than `against` for every seed, or none."""
+    base = minutes[against]
+    saved = {
+        strategy: float(
+            np.mean([1 - v / b for v, b in zip(values, base, strict=True) if b < math.inf] or [0])
+        )
+        for strategy, values in minutes.items()
+        if all(v < b for v, b in zip(values, base, strict=True))
+    }
+    if not saved:
+        return f"no strategy beats {against} for every one of {len(base)} seeds"
+    winner = max(saved, key=lambda strategy: saved[strategy])
+    return f"{winner} saves {100 * saved[winner]:.0f} % of the minutes of {against}, n = {len(base)} seeds"
+
+
+def main(
+    seeds: int = 3,
+    steps: int = 400,
+    batch: int = 3,
+    rounds: int = 5,
+    targets: tuple[float, ...] = (0.6, 0.62, 0.64),
+    out: Path = Path(__file__).parent / "results" / "query.csv",
+) -> None:
+    rows, until = read(out), max(targets)
+    settings = (until, rounds, steps, batch)
+    for seed in range(seeds):
         done = {r[:6] for r in rows}
         todo: list[query.Strategy] = [s for s in query.STRATEGIES if (seed, s, *settings) not in done]
         if not todo:
             continue
-        phantoms = Phantoms(seed, given.steps)
+        phantoms = Phantoms(seed, steps)
         begin = {name: phantoms.samples[name].labels for name in phantoms.labelled}
         for strategy in todo:
             rng = np.random.default_rng([seed, 1])
-            points = replay(begin, phantoms.pool, phantoms, strategy, given.batch, rng, until, given.rounds)
+            points = replay(begin, phantoms.pool, phantoms, strategy, batch, rng, until, rounds)
             rows += [(seed, strategy, *settings, *point) for point in points]
-            write(given.out, rows)
-            print(
-                f"seed {seed}, {strategy}: {' '.join(f'{p.minutes:.0f} min {p.dsc:.3f}' for p in points)}",
-                flush=True,
-            )
-    for target in given.targets:
-        report([r for r in rows if r[2:6] == settings], given.seeds, target)
+            write(out, rows)
+            walked = " ".join(f"{p.minutes:.0f} min {p.dsc:.3f}" for p in points)
+            print(f"seed {seed}, {strategy}: {walked}", flush=True)
+    for target in targets:
+        report([r for r in rows if r[2:6] == settings], seeds, target)
 
 
 def report(rows: list, n_seeds: int, target: float) -> None:
     """Minutes to a target by strategy, and the verdict."""
     print(f"simulated minutes to DSC {target}, one number a seed")
-    minutes: dict[query.Strategy, tuple[float | None, ...]] = {}
+    minutes: dict[query.Strategy, list[float]] = {}
     for strategy in query.STRATEGIES:
         walks = [[Point(*r[6:]) for r in rows if r[:2] == (seed, strategy)] for seed in range(n_seeds)]
-        minutes[strategy] = tuple(minutes_to(walk, target) for walk in walks)
-        said = ", ".join("not reached" if m is None else f"{m:.0f}" for m in minutes[strategy])
-        print(f"{strategy:14}{said}")
-    print(Comparison(target, minutes).verdict())
-    print(Comparison(target, minutes).verdict("random"))
+        minutes[strategy] = [minutes_to(walk, target) for walk in walks]
+        texts = (f"{m:.0f}" if m < math.inf else "not reached" for m in minutes[strategy])
+        print(f"{strategy:14}{', '.join(texts)}")
+    print(verdict(minutes))
+    print(verdict(minutes, "random"))
 
 
 def read(path: Path) -> list:
@@ -210,4 +275,4 @@ def write(path: Path, rows: list) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from replay import Point, minutes_to
+from query import Point, minutes_to
 
 from kidseg_jax.config import AnnotatorConfig
 from kidseg_jax.imaging.structures import ARTERY, PARENCHYMA, RCC, structures_in

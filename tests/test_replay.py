@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from replay import Comparison, Point, minutes_to, replay
+from query import Point, minutes_to, replay, verdict
 
-from kidseg_jax.labelling.query import Score
+from kidseg_jax.labelling.query import Score, Strategy
 
 WORTH = {"a": 0.05, "b": 0.30, "c": 0.10, "d": 0.20}
 
@@ -76,14 +76,17 @@ def test_minutes_to_a_target_that_is_met_at_once_or_never():
     points = [Point(1, 0.0, 0.5), Point(2, 10.0, 0.4), Point(3, 20.0, 0.6)]
     assert minutes_to(points, 0.5) == 0.0
     assert minutes_to(points, 0.55) == pytest.approx(17.5)
-    assert minutes_to(points, 0.7) is None
+    assert minutes_to(points, 0.7) == float("inf")
 
 
 def test_the_verdict_needs_every_seed():
-    comparison = Comparison(
-        0.8, {"listed": (10.0, 10.0, None), "effort": (5.0, 9.0, 7.0), "random": (1.0, 11.0, 1.0)}
-    )
-    assert comparison.verdict() == "effort saves 30 % of the minutes of listed, n = 3 seeds"
-    assert Comparison(0.8, {"listed": (10.0, 1.0), "random": (5.0, 2.0)}).verdict() == (
+    never = float("inf")
+    minutes: dict[Strategy, tuple[float, ...]] = {
+        "listed": (10.0, 10.0, never),
+        "effort": (5.0, 9.0, 7.0),
+        "random": (1.0, 11.0, 1.0),
+    }
+    assert verdict(minutes) == "effort saves 30 % of the minutes of listed, n = 3 seeds"
+    assert verdict({"listed": (10.0, 1.0), "random": (5.0, 2.0)}) == (
         "no strategy beats listed for every one of 2 seeds"
     )
