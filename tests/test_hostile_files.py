@@ -21,7 +21,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGLSLossless
 
 from kidseg_jax.cohort.folder import find_cases
-from kidseg_jax.cohort.label_maps import label_map
+from kidseg_jax.cohort.label_maps import LabelMap, label_map, renamed
 from kidseg_jax.evaluation.mesh_reading import read_surface
 from kidseg_jax.evaluation.meshes import compare_surfaces
 from kidseg_jax.formats.raw import untrusted
@@ -307,6 +307,20 @@ def test_lines_to_skip_are_whole_or_refused(tmp_path):
         else:
             with pytest.raises(ValueError, match=reason):
                 read_volume(path)
+
+
+def test_values_are_counted_and_replaced_in_the_memory_of_the_labels():
+    labels = (np.arange(200**3) % 3).astype(np.uint8).reshape(200, 200, 200)[::-1, :, 1:]
+    for change in (
+        lambda: renamed("x", labels, {1: "rcc", 2: "vein"}),
+        lambda: LabelMap("x", {1: 5, 2: 2}).apply("x", labels),
+    ):
+        tracemalloc.start()
+        found = change()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        np.testing.assert_array_equal(found, np.array([0, 5, 2], np.uint8)[labels])
+        assert peak < 3 * labels.nbytes + (8 << 20)
 
 
 def test_scaled_voxels_count_as_what_they_become(tmp_path):

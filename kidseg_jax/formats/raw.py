@@ -59,9 +59,10 @@ def room_bytes() -> int:
 def require_room(where: str, n_bytes: int) -> None:
     """Raises ValueError where a file would become more bytes of voxels than `room_bytes`."""
     if n_bytes > (most := room_bytes()):
+        set_by = f" ({ROOM})" if _untrusted.get() is None else ""
         raise ValueError(
             f"{where}: would take {n_bytes / GIB:.3g} GiB of voxels, "
-            f"at most {most / GIB:.3g} GiB are read ({ROOM})"
+            f"at most {most / GIB:.3g} GiB are read{set_by}"
         )
 
 

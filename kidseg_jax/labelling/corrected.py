@@ -128,6 +128,7 @@ def changes(before: Volume, after: Volume, threads: int = 1) -> tuple[Change, ..
 
 def require_size(path: Path, grid: Geometry) -> None:
     """ValueError when a file claims more voxels than its CT has, before it is read."""
+    from kidseg_jax.formats import metaimage
     from kidseg_jax.formats.nifti import read_header
     from kidseg_jax.formats.nrrd import sizes_of, split_header
 
@@ -137,6 +138,8 @@ def require_size(path: Path, grid: Geometry) -> None:
         claimed = math.prod(sizes_of(path.name, split_header(path)[0]))
     elif name.endswith((".nii", ".nii.gz")):
         claimed = math.prod(read_header(path).sizes)
+    elif name.endswith(".mha"):
+        claimed = math.prod(metaimage.sizes_of(path.name, metaimage.split_header(path)[0]))
     layers = len(STRUCTURES) if name.endswith(".seg.nrrd") else 1
     if claimed > math.prod(grid.shape) * layers:
         raise ValueError(f"{path.name}: claims {claimed} voxels, its CT has {math.prod(grid.shape)}")
