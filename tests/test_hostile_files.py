@@ -14,10 +14,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dicom_files import write_series
+from grids import body_ct
 from nifti_files import nifti_bytes
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEGLSLossless
 
 from kidseg_jax.cohort.folder import find_cases
-from kidseg_jax.cohort.label_maps import label_map
+from kidseg_jax.cohort.label_maps import LabelMap, label_map, renamed
+from kidseg_jax.evaluation.mesh_reading import read_surface
+from kidseg_jax.evaluation.meshes import compare_surfaces
 from kidseg_jax.formats.raw import untrusted
 from kidseg_jax.formats.seg_nrrd import read_segmentation
 from kidseg_jax.formats.volumes import read_labels, read_volume, write_volume
@@ -177,6 +183,144 @@ def test_an_npz_becomes_no_more_than_its_arrays_claim(tmp_path, array, reason):
     assert read_volume(path).array.all()
     with untrusted(16 << 20), pytest.raises(ValueError, match=reason):
         read_volume(npz(path, array))
+
+
+def test_an_npz_with_a_long_list_or_a_foreign_packing_is_refused_before_it_is_taken_in(tmp_path):
+    packed = npz(tmp_path / "x.npz", npy((4, 5, 6), ONES.tobytes()), zipfile.ZIP_LZMA)
+    with pytest.raises(ValueError, match="stored or deflated"):
+        read_volume(packed)
+    path = npz(tmp_path / "y.npz", npy((4, 5, 6), ONES.tobytes()))
+    with zipfile.ZipFile(path, "a") as archive:
+        for i in range(20_000):
+            archive.writestr(zipfile.ZipInfo(f"{i}"), b"")
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="list of members"):
+        read_volume(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20
+
+
+def triangle_stl(path: Path, edge_mm: float) -> Path:
+    corners = np.array([[0, 0, 0], [edge_mm, 0, 0], [0, edge_mm, 0]], "<f4").tobytes()
+    return put(path, bytes(80) + struct.pack("<I", 1) + bytes(12) + corners + bytes(2))
+
+
+@pytest.mark.parametrize("edge_mm", [1e4, 9e8])
+def test_a_triangle_of_many_metres_is_not_split_without_end(tmp_path, edge_mm):
+    """134 bytes that took 10 GB: what a surface becomes is bounded before it is split."""
+    surface = read_surface(triangle_stl(tmp_path / "x.stl", edge_mm))
+    with pytest.raises(ValueError, match="would take"):
+        compare_surfaces(surface, surface)
+    small = read_surface(triangle_stl(tmp_path / "y.stl", 20.0))
+    assert compare_surfaces(small, small)[0].rms_mm == 0
+
+
+def test_a_mesh_that_a_file_uses_many_times_is_counted_as_often(tmp_path):
+    """One accessor of 1.2 MB, named by 10,000 parts: 240 times the file."""
+    n = 99_999
+    document = json.dumps(
+        {
+            "buffers": [{"byteLength": 12 * n}],
+            "bufferViews": [{"buffer": 0, "byteLength": 12 * n}],
+            "accessors": [{"bufferView": 0, "componentType": 5126, "count": n, "type": "VEC3"}],
+            "meshes": [{"primitives": [{"attributes": {"POSITION": 0}}] * 10_000}],
+            "nodes": [{"mesh": 0}],
+        }
+    ).encode()
+    document += b" " * (-len(document) % 4)
+    parts = (
+        struct.pack("<I", len(document)),
+        b"JSON",
+        document,
+        struct.pack("<I", 12 * n),
+        b"BIN\0",
+        bytes(12 * n),
+    )
+    body = b"".join(parts)
+    path = put(tmp_path / "x.glb", b"glTF" + struct.pack("<II", 2, 12 + len(body)) + body)
+    with untrusted(256 << 20), pytest.raises(ValueError, match="would take"):
+        read_surface(path)
+
+
+def test_a_mesh_file_too_large_for_its_memory_is_refused_by_its_size(tmp_path):
+    path = put(tmp_path / "x.obj", b"v 0 0 0\nv 1 0 0\nv 0 1 0\n" + b"f 1 2 3\n" * 1000)
+    with untrusted(1 << 20):
+        assert len(read_surface(path).triangles) == 1000
+    with untrusted(1 << 18), pytest.raises(ValueError, match="would take"):
+        read_surface(path)
+    put(tmp_path / "x.obj", b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf" + b" 1 2 3" * 100)
+    with pytest.raises(ValueError, match="a face needs 3 to 255 vertices"):
+        read_surface(tmp_path / "x.obj")
+
+
+def test_a_frame_of_dicom_is_bounded_before_it_is_decoded_for_copies_too(tmp_path):
+    def edit(i, data):
+        data.SOPInstanceUID, data.Rows, data.Columns = "1.2.3", 65535, 65535
+        data.ImagePositionPatient = [0, 0, 0]
+        data.file_meta.TransferSyntaxUID = JPEGLSLossless
+        frame = b"\xff\xd8\xff\xf7\x00\x0b\x10\xff\xff\xff\xff\x01\x01\x11\x00" + bytes(50) + b"\xff\xd9"
+        data.PixelData = encapsulate([frame + b"\0"])
+        data["PixelData"].is_undefined_length = True
+
+    write_series(tmp_path / "ct", body_ct(Geometry((2, 8, 9), (2.5, 0.75, 0.5))), edit=edit)
+    with pytest.raises(ValueError, match=r"would take 64 GiB"):
+        read_volume(tmp_path / "ct")
+
+
+@pytest.mark.parametrize("space", [" ", "\n", " \r\n\t "])
+def test_voxels_in_text_are_read_a_block_at_a_time(tmp_path, space):
+    """Numbers that straddle blocks stay whole; memory is that of the voxels."""
+    shape, values = (100, 100, 90), np.arange(900_000) % 255
+    header = NRRD.replace("6 5 4", "90 100 100").replace("raw", "ascii") + "\n"
+    text = space.join(map(str, values.tolist())) + space
+    path = put(tmp_path / "x.nrrd", (header + text).encode())
+    tracemalloc.start()
+    found = read_volume(path).array
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(found, values.reshape(shape))
+    assert peak < 8 << 20
+    for wrong, reason in (
+        (text + "1", "got others or more"),
+        (text.rstrip().rpartition(space)[0], "got 899999"),
+        (text[:500_000], "cut short"),
+        (text.replace("17", "x7", 1), "numbers in text"),
+        (text.replace("17", "300", 1), "of its type"),
+        ("1" * (2 << 20), "characters"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            read_volume(put(path, (header + wrong).encode()))
+
+
+def test_lines_to_skip_are_whole_or_refused(tmp_path):
+    """A line longer than what is read at once would count as two."""
+    header = (NRRD + "line skip: {n}\n\n").encode()
+    for skipped, n, reason in (
+        (b"a\n" * 9, 9, ""),
+        (b"a" * (3 << 20) + b"\n", 1, "shorter"),
+        (b"", 10**14, "whole"),
+    ):
+        path = put(tmp_path / "x.nrrd", header.replace(b"{n}", str(n).encode()) + skipped + ONES.tobytes())
+        if not reason:
+            assert read_volume(path).array.all()
+        else:
+            with pytest.raises(ValueError, match=reason):
+                read_volume(path)
+
+
+def test_values_are_counted_and_replaced_in_the_memory_of_the_labels():
+    labels = (np.arange(200**3) % 3).astype(np.uint8).reshape(200, 200, 200)[::-1, :, 1:]
+    for change in (
+        lambda: renamed("x", labels, {1: "rcc", 2: "vein"}),
+        lambda: LabelMap("x", {1: 5, 2: 2}).apply("x", labels),
+    ):
+        tracemalloc.start()
+        found = change()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        np.testing.assert_array_equal(found, np.array([0, 5, 2], np.uint8)[labels])
+        assert peak < 3 * labels.nbytes + (8 << 20)
 
 
 def test_scaled_voxels_count_as_what_they_become(tmp_path):

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -133,6 +134,19 @@ def test_a_ct_that_is_sent_is_bounded_before_memory_is_taken_and_segmented_elsew
         made = read_labels(tmp_path / "labels.nii.gz").array
         assert np.array_equal(made, predict(models, read_ct(good)).labels.array)
         assert not list((tmp_path / "run" / "uploads").iterdir())
+
+
+def test_a_label_that_claims_more_than_its_ct_takes_no_memory(tmp_path):
+    """A megabyte of .mha that holds a gigabyte of zeros took 9 GB before its grid was looked at."""
+    bomb = tmp_path / "bomb.mha"
+    head = "NDims = 3\nCompressedData = True\nDimSize = 1000 1000 300\nElementSpacing = 1 1 1\n"
+    packed = zlib.compress(bytes(300_000_000), 1)
+    bomb.write_bytes(f"{head}ElementType = MET_UCHAR\nElementDataFile = LOCAL\n".encode() + packed)
+    with served(tmp_path) as (server, port):
+        client, before_mb = Client(port), memory_mb(server.pid, "VmRSS")
+        status, answer = client.save_label(CASES[0], bomb)
+        assert status == 400 and "claims 300000000 voxels" in answer["detail"]
+        assert memory_mb(server.pid, "VmHWM") - before_mb < 50
 
 
 def test_bodies_without_files_are_small(client):

@@ -13,7 +13,14 @@ import numpy as np
 from kidseg_jax.formats.raw import require_plain
 from kidseg_jax.formats.seg_nrrd import read_segmentation
 from kidseg_jax.formats.volumes import read_labels
-from kidseg_jax.imaging.structures import N_CLASSES, NAMES, STRUCTURES, structure_named
+from kidseg_jax.imaging.structures import (
+    N_CLASSES,
+    NAMES,
+    STRUCTURES,
+    count_values,
+    replace_values,
+    structure_named,
+)
 from kidseg_jax.imaging.volume import Labels, Volume
 
 KITS = {1: "parenchyma", 2: "rcc", 3: "parenchyma"}  # 3: cyst, since KiTS21
@@ -47,14 +54,14 @@ class LabelMap(NamedTuple):
         table[0] = 0
         for value, label in self.values.items():
             table[value] = label
-        used = np.flatnonzero(np.bincount(stored.ravel(), minlength=256))
+        used = np.flatnonzero(count_values(stored))
         unknown = [int(value) for value in used if table[value] == 255]
         if unknown:
             known = ", ".join(str(value) for value in sorted(self.values))
             raise ValueError(f"{where}: label map {self.name!r} knows the values {known}, got {unknown}")
         if all(table[value] == value for value in used):
             return stored
-        return table[stored]
+        return replace_values(stored, table)
 
 
 def label_map(name: str, place: Path | None = None) -> LabelMap:
@@ -96,7 +103,7 @@ def read_structures(path: Path, labels: LabelMap) -> Volume:
 
 def renamed(where: str, labels: Labels, names: Mapping[int, str] | None) -> Labels:
     """Labels with every value replaced by that of the structure it is named after; ValueError for others."""
-    present = np.flatnonzero(np.bincount(labels.ravel(), minlength=256))
+    present = np.flatnonzero(count_values(labels))
     table = np.zeros(256, np.uint8)
     for value in present[present > 0].tolist():
         if names is None:
@@ -108,7 +115,7 @@ def renamed(where: str, labels: Labels, names: Mapping[int, str] | None) -> Labe
             name = f"named {names.get(value)!r}" if names and value in names else "without a name"
             raise ValueError(f"{where}: need {', '.join(NAMES)}, got label {value} {name}")
         table[value] = label
-    return table[labels]
+    return replace_values(labels, table)
 
 
 def read_toml(path: Path) -> dict[str, Any]:

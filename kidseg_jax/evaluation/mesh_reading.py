@@ -24,6 +24,8 @@ PLY_TYPES = {
 GLTF_TYPES = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 WRONG = (ValueError, KeyError, IndexError, TypeError, OverflowError, RecursionError, AttributeError)
 ROWS = 4096  # looked at together
+TEXT_GROWTH, BINARY_GROWTH = 64, 16  # a mesh takes at most so much more memory than its file
+MOST_CORNERS = 255  # of a face
 Mesh = tuple[np.ndarray, np.ndarray]
 
 
@@ -36,8 +38,11 @@ def read_surface(path: Path) -> Surface:
     is none, ValueError for another frame, a file shorter than it claims, or one that holds no triangle.
     """
     require_plain(path)
-    require_room(str(path), path.stat().st_size)
-    kind, content = path.suffix.lower(), path.read_bytes()
+    kind = path.suffix.lower()
+    require_room(
+        str(path), path.stat().st_size * (BINARY_GROWTH if kind in (".stl", ".glb") else TEXT_GROWTH)
+    )
+    content = path.read_bytes()
     read: dict[str, Callable[[bytes], Mesh]] = {
         **{".ply": _read_ply, ".stl": _read_stl, ".obj": _read_obj, ".glb": _read_glb, ".off": _read_off}
     }
@@ -166,8 +171,8 @@ def _fans(polygons: list[np.ndarray]) -> np.ndarray:
     parts = [np.zeros((0, 3), np.int64)]
     for some in polygons:
         corners = some.astype(np.int64)
-        if corners.shape[1] < 3:
-            raise ValueError("a face needs three vertices that are there")
+        if not 3 <= corners.shape[1] <= MOST_CORNERS:
+            raise ValueError(f"a face needs 3 to {MOST_CORNERS} vertices that are there")
         parts += [corners[:, [0, i, i + 1]] for i in range(1, corners.shape[1] - 1)]
     return np.concatenate(parts)
 
@@ -202,7 +207,8 @@ def _read_off(content: bytes) -> Mesh:
     faces = [[int(word) for word in words[1 : 1 + int(words[0])]] for words in lines[n : n + m]]
     if any(len(face) != int(words[0]) for face, words in zip(faces, lines[n : n + m], strict=True)):
         raise ValueError("triangles are missing")
-    return places, _fans([np.array([face]) for face in faces])
+    by_length = [[face for face in faces if len(face) == n] for n in sorted({len(face) for face in faces})]
+    return places, _fans([np.array(some) for some in by_length])
 
 
 def _read_glb(content: bytes) -> Mesh:
@@ -221,7 +227,7 @@ def _read_glb(content: bytes) -> Mesh:
     roots = scenes[document.get("scene", 0)]["nodes"] if scenes else range(len(nodes))
     vertices, triangles, seen = [np.zeros((0, 3))], [np.zeros((0, 3), np.int64)], set[int]()
     waiting = [(node, np.eye(4)) for node in roots]
-    total = 0
+    total = n_corners = 0
     while waiting:
         number, above = waiting.pop()
         if number in seen:
@@ -239,6 +245,8 @@ def _read_glb(content: bytes) -> Mesh:
             ).astype(np.int64)
             if len(corners) and corners.max() >= len(own):
                 raise ValueError("a triangle names a vertex that is not there")
+            n_corners += len(corners)
+            require_room("a mesh that is there many times", 64 * (total + len(own) + n_corners))
             vertices.append(own.reshape(-1, 3) @ matrix[:3, :3].T + matrix[:3, 3])
             triangles.append(corners.reshape(-1, 3) + total)
             total += len(own)
@@ -290,8 +298,10 @@ def _read_obj(content: bytes) -> Mesh:
         elif kind == "f":
             corners = [int(word.split("/")[0]) for word in words]
             at = [c - 1 if c > 0 else len(vertices) + c for c in corners]
-            if len(at) < 3 or min(at) < 0 or 0 in corners:
-                raise ValueError(f"a face needs three vertices that are there, at {line[:60].strip()!r}")
+            if not 3 <= len(at) <= MOST_CORNERS or min(at) < 0 or 0 in corners:
+                raise ValueError(
+                    f"a face needs 3 to {MOST_CORNERS} vertices that are there, at {line[:60].strip()!r}"
+                )
             triangles += [(at[0], b, c) for b, c in pairwise(at[1:])]
     places = np.array(vertices, float).reshape(len(vertices), 3)
     return places, np.array(triangles, np.int64).reshape(len(triangles), 3)

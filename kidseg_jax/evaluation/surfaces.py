@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from kidseg_jax import kernels
+from kidseg_jax.formats.raw import require_room
 from kidseg_jax.imaging.volume import Geometry, Mask
 
 if importlib.util.find_spec("open3d") is None:
     raise ImportError("surfaces: need Open3D (pip install open3d-cpu libusb-package), which is not installed")
 
+PIECE_BYTES = 640  # a small triangle takes, with its places, areas and what is sorted to find them
 LPS_MM_TO_GLTF = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]]) / 1000
 """glTF's world is in metres, Y up: x stays, LPS z becomes y, LPS y becomes -z."""
 
@@ -95,10 +97,15 @@ def joined(surface: Surface) -> Surface:
 
 
 def refined(surface: Surface, edge_mm: float) -> Surface:
-    """The same surface, each triangle split until its edges are at most `edge_mm` long (not stitched)."""
+    """The same surface, each triangle split until its edges are at most `edge_mm` long (not stitched).
+
+    Raises ValueError for one so large that its pieces would take more than `raw.room_bytes`.
+    """
     corners = surface.corners_mm
     longest = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(1)
-    parts = np.maximum(1, np.ceil(longest / edge_mm - 1e-9)).astype(int)
+    parts = np.maximum(1, np.ceil(longest / edge_mm - 1e-9))
+    require_room(f"a surface of triangles up to {longest.max():.3g} mm", int(PIECE_BYTES * (parts**2).sum()))
+    parts = parts.astype(int)
     pieces = [_split(corners[parts == k], int(k)) for k in np.unique(parts)]
     split = np.concatenate(pieces)
     return Surface(split.reshape(-1, 3), np.arange(3 * len(split)).reshape(-1, 3))

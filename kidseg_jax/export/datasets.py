@@ -16,7 +16,7 @@ from kidseg_jax import __version__
 from kidseg_jax.atomic import write_text
 from kidseg_jax.csv_text import csv_text
 from kidseg_jax.formats.volumes import write_volume
-from kidseg_jax.imaging.structures import PARENCHYMA, RCC, Structure
+from kidseg_jax.imaging.structures import PARENCHYMA, RCC, Structure, replace_values
 from kidseg_jax.imaging.volume import Volume, oriented, require_same_grid
 
 DATASET = re.compile(r"Dataset\d{3}_\w+")
@@ -138,7 +138,7 @@ def renumbered(labels: Volume, values: Mapping[int, int]) -> Volume:
     table = np.zeros(256, np.uint8)
     for label, value in values.items():
         table[label] = value
-    return labels.with_array(table[labels.array])
+    return labels.with_array(replace_values(labels.array, table))
 
 
 def _ct(item: Item) -> Volume:

@@ -11,11 +11,13 @@ import numpy as np
 
 from kidseg_jax.formats.dicom_slices import Slice
 from kidseg_jax.formats.itk import quiet_itk
+from kidseg_jax.formats.raw import require_room
 from kidseg_jax.imaging.volume import as_int16
 
 JPEG_START, JPEG_2000_START, END = b"\xff\xd8", b"\xff\x4f\xff\x51", b"\xff\xd9"
 FRAMES = frozenset((*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0), 0xF7))
 RLE_HEADER_BYTES = 64
+FRAME_BYTES = 16  # a pixel takes at most, while its slice is decoded and rescaled
 
 
 def read_hu(where: str, one: Slice) -> np.ndarray:
@@ -23,6 +25,7 @@ def read_hu(where: str, one: Slice) -> np.ndarray:
     broken or outside int16.
     """
     where = f"{where}: {one.name}"
+    require_room(where, FRAME_BYTES * one.sizes[0] * one.sizes[1])
     values = _packed(where, one) if one.packed else _plain(where, one)
     return as_int16(where, values)
 

@@ -30,7 +30,7 @@ def read_meta(path: Path) -> tuple[np.ndarray, Grid]:
     """
     where = path.name
     fields, end = split_header(path)
-    sizes = _sizes(where, fields)
+    sizes = sizes_of(where, fields)
     kind = fields["ElementType"]
     if kind not in VOXELS:
         raise ValueError(f"{where}: voxels must be plain numbers, got {kind:.80}")
@@ -80,7 +80,8 @@ def split_header(path: Path) -> tuple[dict[str, str], int]:
     return fields, end
 
 
-def _sizes(where: str, fields: dict[str, str]) -> tuple[int, int, int]:
+def sizes_of(where: str, fields: dict[str, str]) -> tuple[int, int, int]:
+    """Voxels of the one volume that a header claims, fastest axis first."""
     try:
         n, sizes = int(fields["NDims"]), [int(word) for word in fields["DimSize"].split()]
     except ValueError as error:

@@ -177,7 +177,7 @@ def _after_skips(where: str, fields: dict[str, str], stored: Stored) -> Stored:
     texts = [fields.get(f"{unit} skip", fields.get(f"{unit}skip", "0")) for unit in ("line", "byte")]
     try:
         n_lines, n_bytes = map(int, texts)
-        if n_lines < 0 or n_bytes < -1 or (n_bytes == -1 and stored.packing != "raw"):
+        if not 0 <= n_lines <= LONGEST_HEADER or n_bytes < -1 or (n_bytes == -1 and stored.packing != "raw"):
             raise ValueError
     except ValueError:
         raise ValueError(
@@ -186,8 +186,9 @@ def _after_skips(where: str, fields: dict[str, str], stored: Stored) -> Stored:
     if n_lines:
         with open(stored.path, "rb") as stream:
             stream.seek(stored.start)
-            for _ in range(min(n_lines, LONGEST_HEADER)):
-                stream.readline(LONGEST_HEADER)
+            for _ in range(n_lines):
+                if len(stream.readline(LONGEST_HEADER)) == LONGEST_HEADER:
+                    raise ValueError(f"{where}: a line to skip must be shorter than {LONGEST_HEADER} bytes")
             stored = replace(stored, start=stream.tell())
     if n_bytes == -1:
         return replace(stored, start=max(stored.path.stat().st_size - stored.n_bytes, stored.start))

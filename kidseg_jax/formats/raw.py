@@ -24,6 +24,7 @@ import numpy as np
 Packing = Literal["raw", "gzip", "zlib", "bzip2", "text"]
 MOST_GZIP_RATIO = 1032  # deflate cannot shrink more than this
 BLOCK_BYTES = 1 << 20
+LONGEST_NUMBER = 400  # characters of a voxel in text
 SPARE_BYTES = 1 << 20  # what may lie behind the voxels where a format allows it
 BROKEN = (EOFError, zlib.error, gzip.BadGzipFile)
 GIB = 1 << 30
@@ -58,9 +59,10 @@ def room_bytes() -> int:
 def require_room(where: str, n_bytes: int) -> None:
     """Raises ValueError where a file would become more bytes of voxels than `room_bytes`."""
     if n_bytes > (most := room_bytes()):
+        set_by = f" ({ROOM})" if _untrusted.get() is None else ""
         raise ValueError(
             f"{where}: would take {n_bytes / GIB:.3g} GiB of voxels, "
-            f"at most {most / GIB:.3g} GiB are read ({ROOM})"
+            f"at most {most / GIB:.3g} GiB are read{set_by}"
         )
 
 
@@ -184,6 +186,8 @@ def check_length(stored: Stored) -> None:
         raise ValueError(f"{where}: cut short: the header claims {needed} bytes, the file has {size}")
     if stored.packing in ("gzip", "zlib") and needed > size * MOST_GZIP_RATIO:
         raise ValueError(f"{where}: the header claims {needed} bytes, which {size} packed bytes cannot hold")
+    if stored.packing == "text" and size < (least := 2 * math.prod(stored.sizes) - 1):
+        raise ValueError(f"{where}: cut short: the header claims {least} bytes of text, the file has {size}")
     require_room(where, needed)
     if stored.packing != "gzip":
         return
@@ -229,18 +233,33 @@ def require_end(stored: Stored, stream: BinaryIO, spare_bytes: int) -> None:
 
 
 def _read_text(stored: Stored) -> np.ndarray:
-    """Voxels written as numbers with white space between."""
+    """Voxels written as numbers with white space between, a block of text at a time."""
     where, n = stored.path.name, math.prod(stored.sizes)
-    require_room(where, stored.path.stat().st_size)
+    voxels, done, rest, block = np.empty(n, stored.dtype.newbyteorder("=")), 0, b"", b" "
     with unpacked(stored.path, "raw", stored.start) as stream, warnings.catch_warnings():
         warnings.simplefilter("error")
-        try:
-            numbers = np.fromstring(stream.read().decode("ascii"), np.float64, sep=" ")
-            voxels = numbers.astype(stored.dtype.newbyteorder("="))
-        except (ValueError, DeprecationWarning, RuntimeWarning) as error:
-            raise ValueError(f"{where}: its voxels must be numbers in text: {error}") from error
-    if len(voxels) != n or not np.array_equal(voxels, numbers, equal_nan=True):
-        raise ValueError(f"{where}: the header claims {n} voxels in text of its type, got {len(numbers)}")
+        while block:
+            block = stream.read(BLOCK_BYTES // 8)
+            text = rest + block
+            end = max(text.rfind(space) for space in (b" ", b"\n", b"\t", b"\r")) + 1 if block else len(text)
+            text, rest = text[:end], text[end:]
+            try:
+                numbers = (
+                    np.fromstring(text.decode("ascii"), np.float64, sep=" ") if text.strip() else voxels[:0]
+                )
+                if len(rest) > LONGEST_NUMBER:
+                    raise ValueError(f"one has more than {LONGEST_NUMBER} characters")
+                part = numbers.astype(voxels.dtype)
+            except (ValueError, DeprecationWarning, RuntimeWarning) as error:
+                raise ValueError(f"{where}: its voxels must be numbers in text: {error}") from error
+            if done + len(part) > n or not np.array_equal(part, numbers, equal_nan=True):
+                raise ValueError(
+                    f"{where}: the header claims {n} voxels in text of its type, got others or more"
+                )
+            voxels[done : done + len(part)] = part
+            done += len(part)
+    if done < n:
+        raise ValueError(f"{where}: the header claims {n} voxels in text of its type, got {done}")
     return voxels.reshape(stored.sizes[::-1])
 
 

@@ -7,7 +7,7 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,8 @@ NPY_HEADER = re.compile(
     r"\{'descr': '(?P<descr>[<>|]?(?:[iu][1248]|f[248]))', 'fortran_order': (?P<fortran>True|False), "
     r"'shape': \((?P<shape>[\d, ]{0,80})\), \}\s*"
 )
+ZIP_END_BYTES = 20 + 22  # where one beyond 4 GiB says so, and the end of every archive without a comment
+LONGEST_LIST = 1 << 16
 logger = logging.getLogger(__name__)
 
 
@@ -189,14 +191,16 @@ def _plain(where: str, array: np.ndarray) -> np.ndarray:
 
 def _read_npz(path: Path) -> tuple[np.ndarray, Grid]:
     try:
-        with open(path, "rb") as stream, zipfile.ZipFile(stream) as archive:
-            missing = {f"{name}.npy" for name in NPZ_RANKS} - set(archive.namelist())
-            if missing:
-                raise ValueError(f"it lacks {', '.join(sorted(name[:-4] for name in missing))}")
-            require_room(path.name, sum(archive.getinfo(f"{name}.npy").file_size for name in NPZ_RANKS))
-            array, spacing, origin, direction = (
-                _member(archive, f"{name}.npy", rank) for name, rank in NPZ_RANKS.items()
-            )
+        with open(path, "rb") as stream:
+            _require_short_list(stream)
+            with zipfile.ZipFile(stream) as archive:
+                missing = {f"{name}.npy" for name in NPZ_RANKS} - set(archive.namelist())
+                if missing:
+                    raise ValueError(f"it lacks {', '.join(sorted(name[:-4] for name in missing))}")
+                require_room(path.name, sum(archive.getinfo(f"{name}.npy").file_size for name in NPZ_RANKS))
+                array, spacing, origin, direction = (
+                    _member(archive, f"{name}.npy", rank) for name, rank in NPZ_RANKS.items()
+                )
     except (ValueError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, struct.error) as error:
         raise ValueError(f"{path.name}: not a whole .npz file of a volume: {error!s:.200}") from error
     if spacing.shape != (3,) or origin.shape != (3,) or direction.shape != (3, 3) or not array.size:
@@ -204,9 +208,24 @@ def _read_npz(path: Path) -> tuple[np.ndarray, Grid]:
     return array, grid_of(path.name, array.shape[::-1], direction * spacing[::-1], origin)
 
 
+def _require_short_list(stream: BinaryIO) -> None:
+    """Raises ValueError for an archive whose list of members, which is read whole, is long."""
+    stream.seek(max(0, stream.seek(0, 2) - ZIP_END_BYTES))
+    end = stream.read()
+    locator, end = end[:4], end[20:]
+    if (
+        not end.startswith(b"PK\5\6")
+        or locator == b"PK\6\7"
+        or int.from_bytes(end[12:16], "little") > LONGEST_LIST
+    ):
+        raise ValueError(f"need an archive below 4 GiB, its list of members at most {LONGEST_LIST} bytes")
+
+
 def _member(archive: zipfile.ZipFile, name: str, rank: int) -> np.ndarray:
     """One array of an archive, unpacked to what its own header claims, its checksum looked at."""
     entry = archive.getinfo(name)
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{name}: need it stored or deflated")
     with archive.open(entry) as stream:
         start = stream.read(10)
         header = stream.read(int.from_bytes(start[8:10], "little")).decode("latin-1")

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from kidseg_jax.imaging.structures import PARENCHYMA, STRUCTURES
+from kidseg_jax.imaging.structures import PARENCHYMA, STRUCTURES, count_values
 from kidseg_jax.imaging.volume import Labels, Spacing
 
 
 def volumes_ml(labels: Labels, spacing_mm: Spacing) -> dict[str, float]:
     """Volume of every structure in ml by name, 0 where it has no voxel."""
-    counts = np.bincount(labels.ravel(), minlength=len(STRUCTURES) + 1)
+    counts = count_values(labels)
     voxel_ml = float(np.prod(spacing_mm)) / 1000
     return {structure.name: float(counts[structure.label]) * voxel_ml for structure in STRUCTURES}
 

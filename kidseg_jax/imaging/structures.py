@@ -1,10 +1,12 @@
 """The five structures: label values, names, colours and codes, said once."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+BLOCK = 1 << 18  # voxels looked at together
 
 
 class Structure(NamedTuple):
@@ -75,10 +77,31 @@ def structure_named(name: str) -> Structure | None:
 
 def structures_in(labels: npt.NDArray[np.uint8]) -> frozenset[str]:
     """Names of the structures that a label map (z, y, x) holds."""
-    present = np.bincount(labels.ravel(), minlength=N_CLASSES) > 0
-    return frozenset(structure.name for structure in STRUCTURES if present[structure.label])
+    counts = count_values(labels)
+    return frozenset(structure.name for structure in STRUCTURES if counts[structure.label])
 
 
 def unlabelled_classes(labelled: Collection[str]) -> frozenset[int]:
     """Classes that a label map does not tell from background, of one that tells the structures named."""
     return frozenset(structure.label for structure in STRUCTURES if structure.name not in labelled)
+
+
+def count_values(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """How many voxels hold each value, (256,), a block at a time: NumPy takes 8 bytes for each it counts."""
+    counts = np.zeros(256, np.int64)
+    for block in _blocks(labels):
+        counts += np.bincount(block, minlength=256)
+    return counts
+
+
+def replace_values(labels: npt.NDArray[np.uint8], table: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Labels with each value replaced by what stands at its place in `table` (256,), a block at a time."""
+    replaced = np.empty(labels.shape, np.uint8)
+    for block, target in zip(_blocks(labels), _blocks(replaced), strict=True):
+        target[:] = table[block]
+    return replaced
+
+
+def _blocks(labels: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.uint8]]:
+    flat = labels.reshape(-1)
+    return (flat[at : at + BLOCK] for at in range(0, len(flat), BLOCK))

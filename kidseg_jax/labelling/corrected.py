@@ -12,6 +12,7 @@ import numpy as np
 from kidseg_jax import kernels
 from kidseg_jax.atomic import sync_folder
 from kidseg_jax.cohort.label_maps import renamed
+from kidseg_jax.formats import metaimage
 from kidseg_jax.formats.nifti import read_header
 from kidseg_jax.formats.nrrd import sizes_of, split_header
 from kidseg_jax.formats.seg_nrrd import read_segmentation
@@ -138,6 +139,8 @@ def require_size(path: Path, grid: Geometry) -> None:
         claimed = math.prod(sizes_of(path.name, split_header(path)[0]))
     elif name.endswith((".nii", ".nii.gz")):
         claimed = math.prod(read_header(path).sizes)
+    elif name.endswith(".mha"):
+        claimed = math.prod(metaimage.sizes_of(path.name, metaimage.split_header(path)[0]))
     layers = len(STRUCTURES) if name.endswith(".seg.nrrd") else 1
     if claimed > math.prod(grid.shape) * layers:
         raise ValueError(f"{path.name}: claims {claimed} voxels, its CT has {math.prod(grid.shape)}")
