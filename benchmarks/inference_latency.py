@@ -27,9 +27,10 @@ from kidseg_jax.imaging.structures import N_CLASSES
 from kidseg_jax.imaging.volume import Geometry, Volume
 from kidseg_jax.kernels import Box
 from kidseg_jax.network import cascade
+from kidseg_jax.network.candidates import Candidate
 from kidseg_jax.network.cascade import predict
 from kidseg_jax.network.models import N_COARSE, Models, load_models
-from kidseg_jax.network.roi import Roi, box_centre_mm, fine_roi
+from kidseg_jax.network.roi import box_centre_mm, fine_roi
 from kidseg_jax.network.runtime import describe_device, keep_freed_memory, take_device
 from kidseg_jax.network.unet import make_unet
 from kidseg_jax.phantom.cohort import make_case, plan_cohort
@@ -68,12 +69,12 @@ def known_boxes(boxes: dict[Side, Box]) -> Iterator[None]:
     """The coarse network does its work, but the boxes are these; none grows."""
     find, growths = cascade.find_kidneys, cascade.MOST_GROWTHS
 
-    def found(models: Models, ct: Volume, *rest: Any) -> list[tuple[Side, Roi]]:
+    def found(models: Models, ct: Volume, *rest: Any) -> list[Candidate]:
         find(models, ct, *rest)
-        return [
-            (side, fine_roi(models.fine_net, box_centre_mm(box, ct.spacing_mm), side))
-            for side, box in boxes.items()
-        ]
+        rois = (
+            fine_roi(models.fine_net, box_centre_mm(box, ct.spacing_mm), side) for side, box in boxes.items()
+        )
+        return [Candidate("left" if r.mirrored else "right", r, r, np.ones(r.shape, bool)) for r in rois]
 
     cascade.find_kidneys, cascade.MOST_GROWTHS = found, 0
     try:

@@ -57,7 +57,8 @@ def oracle(monkeypatch, models, case):
         return logits
 
     monkeypatch.setattr(cascade, "_jitted", answers)
-    for side, roi in cascade.find_kidneys(models, ct):
+    for candidate in cascade.find_kidneys(models, ct):
+        side, roi = candidate.side, candidate.roi
         sampled = sample_ct(ct.array, ct.spacing_mm, roi)
         known[N_CLASSES].append(Sample(sampled, sample_labels(alone[side], ct.spacing_mm, roi)))
 

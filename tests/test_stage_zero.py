@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -130,7 +131,7 @@ def test_a_start_model_that_is_not_there_is_one_line(given, tmp_path, monkeypatc
 
 def test_kidneys_that_the_start_model_did_not_find_are_drawn_by_hand(model, cohort, tmp_path):
     blind = load_models(model)
-    bias = blind.coarse["head"]["bias"]
+    bias: Any = blind.coarse["head"]["bias"]
     bias[...] = bias[...] + jnp.array([1e3, 0.0])
     save_models(tmp_path / "blind.safetensors", blind)
     out = tmp_path / "run"

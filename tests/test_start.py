@@ -1,6 +1,7 @@
 """The start model: in the package or not, small on disk, and what is said of it."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,7 +15,7 @@ from kidseg_jax.formats.volumes import write_volume
 from kidseg_jax.imaging.structures import N_CLASSES
 from kidseg_jax.network import models as model_files
 from kidseg_jax.network.losses import NEVER
-from kidseg_jax.network.models import N_COARSE, SHIPPED, Models, load_models, save_models, told_structures
+from kidseg_jax.network.models import N_COARSE, SHIPPED, Models, learned_structures, load_models, save_models
 from kidseg_jax.network.origin import TrainedOn
 from kidseg_jax.network.unet import make_unet
 
@@ -24,7 +25,7 @@ NET = NetConfig(features=(2, 4), patch=(8, 8, 8), spacing_mm=12.0)
 def stand_in() -> Models:
     """Untrained networks of phantoms that were never shown a ureter."""
     coarse, fine = make_unet(NET, N_COARSE, 0)[1], make_unet(NET, N_CLASSES, 1)[1]
-    bias = fine["head"]["bias"]
+    bias: Any = fine["head"]["bias"]
     bias[...] = bias[...].at[3].set(NEVER)
     return Models(NET, NET, coarse, fine, TrainedOn("phantoms", "none"))
 
@@ -47,7 +48,7 @@ def test_weights_in_half_the_room_come_back_as_float32_within_half_a_step(tmp_pa
     for before, after in zip(jax.tree.leaves(models[2:4]), jax.tree.leaves(read[2:4]), strict=True):
         assert after.dtype == np.float32
         np.testing.assert_allclose(after, before, rtol=2.0**-11, atol=2.0**-25)
-    assert told_structures(read) == told_structures(models) == {"artery", "vein", "parenchyma", "rcc"}
+    assert learned_structures(read) == learned_structures(models) == {"artery", "vein", "parenchyma", "rcc"}
     sizes = [
         sum(a.nbytes for a in model_files.checkpoint.read(tmp_path / f"{half}.safetensors").arrays.values())
         for half in (False, True)

@@ -2,16 +2,15 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kidseg_jax import kernels
 from kidseg_jax.cohort.case import Side
 from kidseg_jax.cohort.split import side_of
 from kidseg_jax.config import NetConfig
@@ -19,15 +18,20 @@ from kidseg_jax.imaging.postprocess import DEFAULT, NOTHING, Rules
 from kidseg_jax.imaging.structures import N_CLASSES
 from kidseg_jax.imaging.volume import Volume, as_int16, canonical, pasted
 from kidseg_jax.network.augment import to_window
+from kidseg_jax.network.candidates import (
+    SIDES,
+    Candidate,
+    candidates_in,
+    is_kidney,
+    likeliest,
+    traits_of,
+)
 from kidseg_jax.network.found_kidney import FoundKidney, after_rules, label_kidney
 from kidseg_jax.network.models import N_COARSE, Models
-from kidseg_jax.network.roi import MOST_GROWTHS, Roi, coarse_grid, fine_roi, grown, sample_ct
+from kidseg_jax.network.roi import MOST_GROWTHS, Point, Roi, coarse_grid, grown, sample_ct
 from kidseg_jax.network.runtime import compiler_options, named_memory
 from kidseg_jax.network.tiles import slide
 from kidseg_jax.network.unet import Params, make_unet
-
-SIDES: tuple[Side, ...] = ("right", "left")
-SMALLEST_KIDNEY_ML = 15.0
 
 
 @dataclass(frozen=True)
@@ -50,28 +54,28 @@ def predict(
     threads: for the C++ kernels, None takes every core. laps_s, if given, is filled with the seconds of each
     part: upload (the CT in order and on the coarse grid), coarse, boxes, crop, fine and export. Only grids of
     the networks' sizes go to the device, so that no program is compiled for the size of a CT. A kidney that
-    touches a face of its ROI gets a larger one, at most twice. rules: of the post-processing; the largest
-    kidney is chosen among the scores, the others rule over labels. Raises ValueError where the CT holds NaN
-    or the device's memory is too small.
+    touches a face of its ROI gets a larger one, at most twice. Where what is found is no kidney, the next
+    piece that the coarse net saw on that side is looked at. rules: of the post-processing; the largest kidney
+    is chosen among the scores, the others rule over labels. Raises ValueError where the CT holds NaN or the
+    device's memory is too small.
     Source: Kim et al. 2020, Methods: a first 3-D U-Net finds the kidney's box, a second segments inside it.
     """
     threads = threads or os.cpu_count() or 1
     lap = _stopwatch(laps_s)
     turned = canonical(ct.with_array(as_int16("CT", ct.array)))
-    rois = find_kidneys(models, turned, threads, lap)
+    waiting = find_kidneys(models, turned, threads, lap)
     lap("boxes")
-    found = []
-    if rois:
-        images = np.stack([sample_ct(turned.array, turned.spacing_mm, roi, threads) for _, roi in rois])
-        lap("crop")
-        logits = _logits(models.fine_net, N_CLASSES, models.fine)(images)
-        whole = [_whole(models, turned, roi, s, threads) for (_, roi), s in zip(rois, logits, strict=True)]
-        lap("fine")
-        each = partial(label_kidney, turned, threads=threads, largest_only=rules.largest_kidney)
-        with ThreadPoolExecutor(min(threads, len(rois))) as pool:
-            found = list(pool.map(each, [side for side, _ in rois], *zip(*whole, strict=True)))
-        if rules not in (NOTHING, DEFAULT):
-            found = after_rules(found, turned, rules)
+    by_side: dict[Side, FoundKidney] = {}
+    while looked_at := likeliest(waiting):
+        for candidate, kidney in zip(
+            looked_at, _look(models, turned, looked_at, threads, lap, rules), strict=True
+        ):
+            if kidney is not None:
+                by_side[candidate.side] = kidney
+        waiting = [c for c in waiting if c not in looked_at and c.side not in by_side]
+    found = [by_side[side] for side in SIDES if side in by_side]
+    if rules not in (NOTHING, DEFAULT):
+        found = after_rules(found, turned, rules)
     labels = pasted([(kidney.lo, kidney.labels) for kidney in found], ct, threads)
     lap("export")
     return Prediction(labels, tuple(found))
@@ -84,7 +88,7 @@ def _stopwatch(laps_s: dict[str, float] | None) -> Callable[[str], None]:
         nonlocal began
         now = time.perf_counter()
         if laps_s is not None:
-            laps_s[name] = now - began
+            laps_s[name] = laps_s.get(name, 0.0) + now - began
         began = now
 
     return lap
@@ -92,28 +96,46 @@ def _stopwatch(laps_s: dict[str, float] | None) -> Callable[[str], None]:
 
 def find_kidneys(
     models: Models, ct: Volume, threads: int = 1, lap: Callable[[str], None] = lambda name: None
-) -> list[tuple[Side, Roi]]:
-    """The fine net's ROI of each kidney the coarse net sees in a canonical CT, right before left, or none.
-
-    The largest component of each side of the body counts, from SMALLEST_KIDNEY_ML on.
-    """
+) -> list[Candidate]:
+    """Where the coarse net sees what may be a kidney in a canonical CT, largest first on each side."""
     net = models.coarse_net
     grid = coarse_grid(net, ct.array.shape, ct.spacing_mm)
     sampled = sample_ct(ct.array, ct.spacing_mm, grid, threads)
     lap("upload")
-    labels = slide(_logits(net, N_COARSE, models.coarse), sampled, net.patch).argmax(-1).astype(np.uint8)
+    seen = slide(_logits(net, N_COARSE, models.coarse), sampled, net.patch).argmax(-1) > 0
     lap("coarse")
-    stats = kernels.component_stats(labels, threads=threads)
-    of_side: dict[Side, Roi] = {}
-    for i in np.argsort(-stats.voxels, kind="stable"):
-        if stats.voxels[i] * net.spacing_mm**3 < 1000 * SMALLEST_KIDNEY_ML:
-            break
-        centre = grid.to_mm((stats.lo[i] + stats.hi[i] - 1) / 2)
-        extent = [np.round(np.array(grid.to_mm(end)) / ct.spacing_mm) for end in (stats.lo[i], stats.hi[i])]
-        lo, hi = (np.clip(e, 0, np.array(ct.array.shape) - 1).astype(int) for e in extent)
-        side = side_of(ct, lo, hi + 1, centre[2] / ct.spacing_mm[2])
-        of_side.setdefault(side, fine_roi(models.fine_net, centre, side))
-    return [(side, of_side[side]) for side in SIDES if side in of_side]
+
+    def side_at(lo_mm: Point, hi_mm: Point, centre_mm: Point) -> Side:
+        ends = (np.round(np.array(end) / ct.spacing_mm) for end in (lo_mm, hi_mm))
+        lo, hi = (np.clip(end, 0, np.array(ct.array.shape) - 1).astype(int) for end in ends)
+        return side_of(ct, lo, hi + 1, centre_mm[2] / ct.spacing_mm[2])
+
+    return candidates_in(seen, grid, models.fine_net, side_at)
+
+
+def _look(
+    models: Models,
+    ct: Volume,
+    candidates: Sequence[Candidate],
+    threads: int,
+    lap: Callable[[str], None],
+    rules: Rules,
+) -> list[FoundKidney | None]:
+    """What the fine net finds at each candidate, None where that is no kidney."""
+    images = np.stack([sample_ct(ct.array, ct.spacing_mm, c.roi, threads) for c in candidates])
+    lap("crop")
+    logits = _logits(models.fine_net, N_CLASSES, models.fine)(images)
+    whole = [_whole(models, ct, c.roi, s, threads) for c, s in zip(candidates, logits, strict=True)]
+    lap("fine")
+
+    def judged(candidate: Candidate, roi: Roi, scores: np.ndarray) -> FoundKidney | None:
+        kidney = label_kidney(ct, candidate.side, roi, scores, threads, rules.largest_kidney)
+        return kidney if is_kidney(traits_of(kidney, candidate, roi, scores, ct)) else None
+
+    with ThreadPoolExecutor(min(threads, len(candidates))) as pool:
+        found = list(pool.map(judged, candidates, *zip(*whole, strict=True)))
+    lap("export")
+    return found
 
 
 def _whole(models: Models, ct: Volume, roi: Roi, scores: np.ndarray, threads: int) -> tuple[Roi, np.ndarray]:

@@ -12,6 +12,7 @@ from kidseg_jax.config import NetConfig
 from kidseg_jax.imaging.structures import PARENCHYMA
 from kidseg_jax.imaging.volume import Mask, Shape, Spacing
 
+Point = tuple[float, float, float]
 AIR_HU = -1000
 MOST_GROWTHS = 2  # of an ROI whose kidney touches a face of it
 
@@ -25,7 +26,7 @@ class Roi:
 
     shape: Shape
     spacing_mm: float
-    centre_mm: tuple[float, float, float]
+    centre_mm: Point
     mirrored: bool = False
 
     def source(self, source_spacing_mm: Spacing) -> list[np.ndarray]:
@@ -37,7 +38,7 @@ class Roi:
             axes[2] = axes[2][::-1]
         return axes
 
-    def to_mm(self, index: npt.ArrayLike) -> tuple[float, float, float]:
+    def to_mm(self, index: npt.ArrayLike) -> Point:
         """Place of a fractional index (z, y, x) of an ROI that is not mirrored, in mm as `centre_mm`."""
         offset = np.asarray(index) - (np.array(self.shape) - 1) / 2
         z, y, x = (offset * self.spacing_mm + self.centre_mm).tolist()
@@ -86,7 +87,7 @@ def fine_roi(net: NetConfig, kidney_centre_mm: tuple[float, ...], side: Side, ma
     return Roi(shape, net.spacing_mm, centre, mirrored=side == "left")  # pyright: ignore[reportArgumentType]
 
 
-def box_centre_mm(box: kernels.Box, spacing_mm: Spacing) -> tuple[float, float, float]:
+def box_centre_mm(box: kernels.Box, spacing_mm: Spacing) -> Point:
     """Centre of a half-open voxel box (z, y, x), in mm from the centre of voxel (0, 0, 0)."""
     z, y, x = ((a + b - 1) / 2 * s for a, b, s in zip(box.lo, box.hi, spacing_mm, strict=True))
     return z, y, x

@@ -11,6 +11,7 @@ from kidseg_jax.imaging.structures import N_CLASSES, structures_in
 from kidseg_jax.imaging.volume import Spacing, Volume, canonical
 from kidseg_jax.labelling import query
 from kidseg_jax.labelling.simulated_annotator import manual_seconds
+from kidseg_jax.network.candidates import likeliest
 from kidseg_jax.network.cascade import Prediction, find_kidneys, predict
 from kidseg_jax.network.models import Models
 from kidseg_jax.network.roi import sample_ct
@@ -36,9 +37,9 @@ def look(models: Models, ct: Volume, config: AnnotatorConfig, threads: int = 1) 
     spacing_mm: Spacing = (net.spacing_mm, net.spacing_mm, net.spacing_mm)
     turned = canonical(ct)
     scores = []
-    for _, roi in find_kidneys(models, turned, threads):
-        z, y, x = (n + 2 * MARGIN for n in roi.shape)
-        hu = sample_ct(turned.array, turned.spacing_mm, replace(roi, shape=(z, y, x)), threads)
+    for candidate in likeliest(find_kidneys(models, turned, threads)):
+        z, y, x = (n + 2 * MARGIN for n in candidate.roi.shape)
+        hu = sample_ct(turned.array, turned.spacing_mm, replace(candidate.roi, shape=(z, y, x)), threads)
         scores.append(query.score_of(views_of(net, models.fine, hu), spacing_mm, config))
     return query.together(scores)
 
