@@ -9,7 +9,6 @@ Reported are medians of --repeats: wall time, processor time (which a busy machi
 the wall and the largest relative error against lax. Rows go to benchmarks/results/conv3d.csv.
 """
 
-import argparse
 import time
 from collections.abc import Callable
 from functools import partial
@@ -19,6 +18,7 @@ from typing import Any, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tyro
 from rows import about, append_rows
 
 from kidseg_jax.network.conv3d import Form, conv3d
@@ -106,22 +106,13 @@ def measure(shape: tuple[int, int, int], c_in: int, c_out: int, repeats: int) ->
     return rows
 
 
-def main() -> None:
-    """Measure, print and keep."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument(
-        "--shapes", type=int, nargs="*", help="which of the shapes, by number; all by default"
-    )
-    arguments = parser.parse_args()
+def main(repeats: int = 7, shapes: tuple[int, ...] = tuple(range(len(SHAPES)))) -> None:
+    """Measure, print and keep. shapes: which of them, by number."""
     keep_freed_memory()  # as the commands do, for every form alike
-    chosen = SHAPES if arguments.shapes is None else [SHAPES[i] for i in arguments.shapes]
     print("     shape channels direction    form       ms  GFLOP/s  x lax    error")
     measured = []
-    for grid, c_in, c_out in chosen:
-        rows = measure(grid, c_in, c_out, arguments.repeats)
+    for grid, c_in, c_out in (SHAPES[i] for i in shapes):
+        rows = measure(grid, c_in, c_out, repeats)
         for r in rows:
             print(
                 f"{r['shape']:>10} {r['channels']:>8} {r['direction']:>9} {r['form']:>7} {r['wall_ms']:8.2f} "
@@ -149,4 +140,4 @@ def print_floors(rows: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

@@ -8,37 +8,27 @@ effort, entropy and disagreement, and the median of expected / simulated effort.
 held-out cases. Rows go to benchmarks/results/effort.csv.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
+import tyro
+from postprocess import cases_of
 from rows import about, append_rows
 from scipy.stats import spearmanr
 
-from kidseg_jax.cohort.case import Case
 from kidseg_jax.cohort.split import kidneys_of
-from kidseg_jax.config import Config
 from kidseg_jax.network.cascade import predict
 from kidseg_jax.network.models import load_models
-from kidseg_jax.phantom.cohort import make_case
 from kidseg_jax.report.records import read_run
 from kidseg_jax.rundir import RunDirectory
 from kidseg_jax.staging.expect import expected, look, yardstick
 from kidseg_jax.staging.resume import settings_of
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("runs", type=Path, nargs="+")
-    given = parser.parse_args()
+def main(runs: tyro.conf.Positional[tuple[Path, ...]]) -> None:
     rows = []
-    for run in given.runs:
-        settings = settings_of(run)
-        if settings["data"] is not None:
-            raise SystemExit(f"{run}: need a run on the embedded phantoms, got {settings['data']}")
-        config = settings["config"]
+    for run in runs:
+        annotator = settings_of(run)["config"].annotator
         for stage in read_run(run).stages:
             seconds: dict[str, float] = {}
             for record in stage.labelling:
@@ -46,16 +36,13 @@ def main() -> None:
             if len(seconds) < 3:
                 continue
             models = load_models(RunDirectory(run).stage(stage.stage).models)
-
-            names = sorted({record.case for record in stage.test})
-            held_out = [phantom(config, name) for name in names]
-            by = yardstick(models, [(c, kidneys_of(c)) for c in held_out], config.annotator)
+            held_out = cases_of(run, {record.case for record in stage.test})
+            by = yardstick(models, [(c, kidneys_of(c)) for c in held_out], annotator)
             found = []
-            for name in sorted(seconds):
-                case = phantom(config, name)
-                seen = look(models, case.ct, config.annotator)
+            for case in cases_of(run, set(seconds)):
+                seen = look(models, case.ct, annotator)
                 score = expected(seen, predict(models, case.ct), False, by)
-                found.append((seconds[name], score.effort_s, score.entropy, score.disagreement))
+                found.append((seconds[case.name], score.effort_s, score.entropy, score.disagreement))
             took, effort, entropy, doubt = np.array(found, float).T
             row = {"run": run.name, "stage": stage.stage, "cases": len(took), "pace": by.pace}
             for name, values in (("effort", effort), ("entropy", entropy), ("disagreement", doubt)):
@@ -66,10 +53,5 @@ def main() -> None:
     append_rows("effort", rows)
 
 
-def phantom(config: Config, name: str) -> Case:
-    """The case of this name in a run's cohort."""
-    return make_case(config.cohort, config.seed, int(name[-5:]))
-
-
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

@@ -13,7 +13,6 @@ of every map once at one byte each. The largest difference of any figure is repo
 benchmarks/results/evaluate.csv.
 """
 
-import argparse
 import gzip
 import os
 import statistics
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tyro
 from rows import about, append_rows
 
 from kidseg_jax.evaluation.folders import evaluate_folders
@@ -164,29 +164,17 @@ def floors(folder: Path) -> dict[str, float]:
     }
 
 
-def main() -> None:
-    """Time both on the same files and add a row to the results."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--data", type=Path, required=True, help="folder with kits23_annotators and kits19_labels"
-    )
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument(
-        "--cases", type=int, default=4, help="how many of the KiTS19 maps, smallest file first"
-    )
-    parser.add_argument("--repeats", type=int, default=3)
-    arguments = parser.parse_args()
+def main(data: Path, workers: int = os.cpu_count() or 1, cases: int = 4, repeats: int = 3) -> None:
+    """Time both on the same files and add a row to the results. cases: of KiTS19, smallest file first."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        lay_out(arguments.data, folder, arguments.cases)
-        row = about() | {"workers": arguments.workers, "repeats": arguments.repeats}
-        row |= compare(folder, arguments.workers, arguments.repeats) | floors(folder)
+        lay_out(data, folder, cases)
+        row = about() | {"workers": workers, "repeats": repeats}
+        row |= compare(folder, workers, repeats) | floors(folder)
     for key, value in row.items():
         print(f"{key:>24}  {f'{value:.4g}' if isinstance(value, float) else value}")
     print(append_rows("evaluate", [row]))
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

@@ -9,12 +9,12 @@ largest kidney chosen before the scores are interpolated. Structures that a kidn
 RCC that is predicted there. Rows go to benchmarks/results/postprocess.csv.
 """
 
-import argparse
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import tyro
 from rows import about, append_rows
 
 from kidseg_jax.cohort.case import Case
@@ -40,8 +40,8 @@ TRIED = {
 }
 
 
-def held_out(run: Path, names: set[str]) -> Iterator[Case]:
-    """The cases of a run that no stage learned from."""
+def cases_of(run: Path, names: set[str]) -> Iterator[Case]:
+    """The cases of a run that have these names, in their order."""
     settings = settings_of(run)
     if settings["data"] is None:
         config = settings["config"]
@@ -51,20 +51,14 @@ def held_out(run: Path, names: set[str]) -> Iterator[Case]:
         yield from (case for case in cases if case.name in names)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("runs", type=Path, nargs="+")
-    parser.add_argument("--stage", type=int)
-    given = parser.parse_args()
+def main(runs: tyro.conf.Positional[tuple[Path, ...]], stage: int | None = None) -> None:
     found: dict[str, dict[str, list[float]]] = {variant: {} for variant in (*TRIED, AS_PREDICTED)}
-    for run in given.runs:
-        stages = [s for s in read_run(run).stages if given.stage in (None, s.stage)]
+    for run in runs:
+        stages = [s for s in read_run(run).stages if stage in (None, s.stage)]
         if not stages:
-            raise SystemExit(f"{run}: need a run with stage {given.stage}")
+            raise SystemExit(f"{run}: need a run with stage {stage}")
         models = load_models(RunDirectory(run).stage(stages[-1].stage).models)
-        for case in held_out(run, {record.case for record in stages[-1].test}):
+        for case in cases_of(run, {record.case for record in stages[-1].test}):
             raw, turned = predict(models, case.ct, rules=NOTHING), canonical(case.ct)
             voxel_ml = float(np.prod(turned.spacing_mm)) / 1000
             made = {
@@ -80,7 +74,7 @@ def main() -> None:
                             values.setdefault(s.name, []).append(100 * (dice(truth, predicted) or 0.0))
                         elif s.label == RCC:
                             values.setdefault("false", []).append(np.count_nonzero(predicted) * voxel_ml)
-    report(found, " ".join(run.name for run in given.runs), given.stage)
+    report(found, " ".join(run.name for run in runs), stage)
 
 
 def report(found: dict[str, dict[str, list[float]]], runs: str, stage: int | None) -> None:
@@ -102,4 +96,4 @@ def report(found: dict[str, dict[str, list[float]]], runs: str, stage: int | Non
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

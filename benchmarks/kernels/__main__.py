@@ -10,13 +10,13 @@ that takes back a virtual machine's free memory makes fresh pages twenty times d
 that lie far apart show it.
 """
 
-import argparse
 import importlib.metadata
 import os
-import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import tyro
 
 from benchmarks import rows
 from benchmarks.kernels import labels, memory, surfaces
@@ -28,26 +28,22 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # or idle threads of one pe
 PEERS = ("connected-components-3d", "scipy", "pykdtree", "surface-distance-based-measures", "medpy")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("KIDSEG_DATA", beside)))
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--part", choices=("labels", "surfaces"))
-    arguments = parser.parse_args()
+BESIDE = Path(__file__).resolve().parents[3] / "shared" / "data"
+DATA = Path(os.environ.get("KIDSEG_DATA", BESIDE))
+
+
+def main(data: Path = DATA, repeats: int = 7, part: Literal["labels", "surfaces"] | None = None) -> None:
     about = rows.about() | {"peers": " ".join(f"{peer} {importlib.metadata.version(peer)}" for peer in PEERS)}
     print(", ".join(about.values()))
     parts = {"labels": labels.questions, "surfaces": surfaces.questions}
     measured, tasks = [], []
-    for part, questions in parts.items():
-        if arguments.part not in (None, part):
+    for name, questions in parts.items():
+        if part not in (None, name):
             continue
-        for question in questions(arguments.data):
+        for question in questions(data):
             question.prepare()
             start, others = time.perf_counter(), seconds_of_others()
-            for task, spent in interleaved(question.tasks, arguments.repeats).items():
+            for task, spent in interleaved(question.tasks, repeats).items():
                 row = {
                     "question": question.name,
                     "volume": question.volume,
@@ -57,7 +53,7 @@ def main() -> int:
                     "low_ms": round(spent.low_ms, 2),
                     "high_ms": round(spent.high_ms, 2),
                     "cpu_ms": round(spent.cpu_ms, 2),
-                    "n": arguments.repeats,
+                    "n": repeats,
                     "load": round(os.getloadavg()[0], 2),
                 }
                 print(line(row), flush=True)
@@ -84,7 +80,6 @@ def main() -> int:
         )
     for name, kept in (("kernels_times", measured), ("kernels_floors", held)):
         print(f"kept in {rows.append_rows(name, [row | about for row in kept])}")
-    return 0
 
 
 def line(row: dict[str, Any]) -> str:
@@ -93,4 +88,4 @@ def line(row: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    tyro.cli(main, description=__doc__)
