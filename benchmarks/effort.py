@@ -25,9 +25,9 @@ from kidseg_jax.staging.expect import expected, look, yardstick
 from kidseg_jax.staging.resume import settings_of
 
 
-def main(runs: tyro.conf.Positional[tuple[Path, ...]]) -> None:
+def main(first: tyro.conf.Positional[Path], *others: Path) -> None:
     rows = []
-    for run in runs:
+    for run in (first, *others):
         annotator = settings_of(run)["config"].annotator
         for stage in read_run(run).stages:
             seconds: dict[str, float] = {}

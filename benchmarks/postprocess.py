@@ -51,7 +51,8 @@ def cases_of(run: Path, names: set[str]) -> Iterator[Case]:
         yield from (case for case in cases if case.name in names)
 
 
-def main(runs: tyro.conf.Positional[tuple[Path, ...]], stage: int | None = None) -> None:
+def main(first: tyro.conf.Positional[Path], *others: Path, stage: int | None = None) -> None:
+    runs = (first, *others)
     found: dict[str, dict[str, list[float]]] = {variant: {} for variant in (*TRIED, AS_PREDICTED)}
     for run in runs:
         stages = [s for s in read_run(run).stages if stage in (None, s.stage)]
