@@ -2,11 +2,17 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 MOST_CHANNELS = 4096
 MOST_VOXELS = 512**3  # of a patch
 PHANTOM_RECORD = "phantom.json"  # the CohortConfig beside a phantom cohort on disk
+
+
+def _require(record: Any, name: str, holds: bool, need: str) -> None:
+    """Raises ValueError with what a field needs and what it is, unless it holds."""
+    if not holds:
+        raise ValueError(f"{type(record).__name__}.{name}: {need}, got {getattr(record, name)!r}")
 
 
 @dataclass(frozen=True)
@@ -48,24 +54,13 @@ class CohortConfig:
     """Shortest and longest scan along the body, in mm (varied only; demo has 232 to 272)."""
 
     def __post_init__(self) -> None:
-        if self.patients < 1:
-            raise ValueError(f"CohortConfig.patients: need at least 1, got {self.patients}")
-        if not self.patients <= self.kidneys <= 2 * self.patients:
-            raise ValueError(
-                f"CohortConfig.kidneys: {self.patients} patients have {self.patients} to {2 * self.patients} "
-                f"kidneys, got {self.kidneys}"
-            )
-        if not 0 <= self.rcc_kidneys <= self.patients:
-            raise ValueError(
-                f"CohortConfig.rcc_kidneys: at most one a patient, so 0 to {self.patients}, "
-                f"got {self.rcc_kidneys}"
-            )
-        if not 0 <= self.hardness <= 4:
-            raise ValueError(f"CohortConfig.hardness: need 0 to 4, got {self.hardness}")
-        if not 0 <= self.accessory_artery <= 1:
-            raise ValueError(f"CohortConfig.accessory_artery: need 0 to 1, got {self.accessory_artery}")
-        if not self.ureter_below_mm >= 0:
-            raise ValueError(f"CohortConfig.ureter_below_mm: need at least 0 mm, got {self.ureter_below_mm}")
+        n = self.patients
+        _require(self, "patients", n >= 1, "need at least 1")
+        _require(self, "kidneys", n <= self.kidneys <= 2 * n, f"{n} patients have {n} to {2 * n} kidneys")
+        _require(self, "rcc_kidneys", 0 <= self.rcc_kidneys <= n, f"at most one a patient, so 0 to {n}")
+        _require(self, "hardness", 0 <= self.hardness <= 4, "need 0 to 4")
+        _require(self, "accessory_artery", 0 <= self.accessory_artery <= 1, "need 0 to 1")
+        _require(self, "ureter_below_mm", self.ureter_below_mm >= 0, "need at least 0 mm")
         limits = {
             "rcc_diameter_mm": 5.0,
             "noise_hu": 0.0,
@@ -76,10 +71,7 @@ class CohortConfig:
         for name in (*limits, "artery_hu", "vein_hu", "cortex_hu", "medulla_hu"):
             low, high = getattr(self, name)
             least = limits.get(name, 0.0)
-            if not least <= low <= high < float("inf"):
-                raise ValueError(
-                    f"CohortConfig.{name}: need {least} <= lowest <= highest, got ({low}, {high})"
-                )
+            _require(self, name, least <= low <= high < math.inf, f"need {least} <= lowest <= highest")
 
 
 COHORTS: dict[str, CohortConfig] = {
@@ -123,12 +115,10 @@ class AnnotatorConfig:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not all(v >= 0 for v in (value if isinstance(value, tuple) else (value,))):
-                raise ValueError(f"AnnotatorConfig.{name}: must not be negative, got {value}")
-        if self.slice_mm == 0:
-            raise ValueError("AnnotatorConfig.slice_mm: must be above 0, got 0")
-        if self.tolerance_spread < 1:
-            raise ValueError(f"AnnotatorConfig.tolerance_spread: need 1 or more, got {self.tolerance_spread}")
+            values = value if isinstance(value, tuple) else (value,)
+            _require(self, name, all(v >= 0 for v in values), "must not be negative")
+        _require(self, "slice_mm", self.slice_mm > 0, "must be above 0")
+        _require(self, "tolerance_spread", self.tolerance_spread >= 1, "need 1 or more")
 
 
 @dataclass(frozen=True)
@@ -151,31 +141,26 @@ class NetConfig:
     """Compute type: float32 or bfloat16; parameters and norms stay float32."""
 
     def __post_init__(self) -> None:
-        if any(type(n) is not int for n in (*self.features, self.pool, *self.patch)):
+        features, patch, window = self.features, self.patch, self.window_hu
+        if any(type(n) is not int for n in (*features, self.pool, *patch)):
             raise TypeError("NetConfig: features, pool and patch must be whole numbers")
-        if len(self.features) < 2 or min(self.features) < 1:
-            raise ValueError(
-                f"NetConfig.features: need at least 2 levels of 1 channel or more, got {self.features}"
-            )
-        if len(self.features) > 10 or max(self.features) > MOST_CHANNELS:
-            raise ValueError(
-                f"NetConfig.features: need at most 10 levels of {MOST_CHANNELS} channels, got {self.features}"
-            )
-        if self.pool < 2:
-            raise ValueError(f"NetConfig.pool: need 2 or more, got {self.pool}")
-        block = self.pool ** (len(self.features) - 1)
-        if len(self.patch) != 3 or any(n < block or n % block for n in self.patch):
-            raise ValueError(f"NetConfig.patch: need three sizes divisible by {block}, got {self.patch}")
-        if math.prod(self.patch) > MOST_VOXELS:
-            raise ValueError(f"NetConfig.patch: need at most {MOST_VOXELS} voxels, got {self.patch}")
-        if not 0 < self.spacing_mm < math.inf:
-            raise ValueError(f"NetConfig.spacing_mm: must be positive, got {self.spacing_mm}")
-        if len(self.offset_mm) != 3 or not all(map(math.isfinite, self.offset_mm)):
-            raise ValueError(f"NetConfig.offset_mm: need three finite numbers, got {self.offset_mm}")
-        if len(self.window_hu) != 2 or not -math.inf < self.window_hu[0] < self.window_hu[1] < math.inf:
-            raise ValueError(f"NetConfig.window_hu: need low < high, both finite, got {self.window_hu}")
-        if self.dtype not in ("float32", "bfloat16"):
-            raise ValueError(f"NetConfig.dtype: need float32 or bfloat16, got {self.dtype!r}")
+        levels = len(features)
+        _require(
+            self, "features", levels > 1 and min(features) > 0, "need at least 2 levels of 1 channel or more"
+        )
+        small = levels <= 10 and max(features) <= MOST_CHANNELS
+        _require(self, "features", small, f"need at most 10 levels of {MOST_CHANNELS} channels")
+        _require(self, "pool", self.pool >= 2, "need 2 or more")
+        block = self.pool ** (levels - 1)
+        whole = len(patch) == 3 and all(n >= block and n % block == 0 for n in patch)
+        _require(self, "patch", whole, f"need three sizes divisible by {block}")
+        _require(self, "patch", math.prod(patch) <= MOST_VOXELS, f"need at most {MOST_VOXELS} voxels")
+        _require(self, "spacing_mm", 0 < self.spacing_mm < math.inf, "must be positive")
+        finite = len(self.offset_mm) == 3 and all(map(math.isfinite, self.offset_mm))
+        _require(self, "offset_mm", finite, "need three finite numbers")
+        ordered = len(window) == 2 and -math.inf < window[0] < window[1] < math.inf
+        _require(self, "window_hu", ordered, "need low < high, both finite")
+        _require(self, "dtype", self.dtype in ("float32", "bfloat16"), "need float32 or bfloat16")
 
 
 @dataclass(frozen=True)
@@ -226,38 +211,19 @@ class TrainConfig:
     """Largest random change of size, as a share."""
 
     def __post_init__(self) -> None:
-        if (
-            self.steps < 0
-            or self.batch < 1
-            or self.poses < 1
-            or (self.steps == 0 and not (self.epochs and min(self.epochs) > 0))
-        ):
+        trains = self.steps > 0 or (self.steps == 0 and len(self.epochs) > 0 and min(self.epochs) > 0)
+        if not trains or self.batch < 1 or self.poses < 1:
             raise ValueError(
                 "TrainConfig: need steps above 0 or epochs above 0, and batch and poses of 1 or more, "
                 f"got steps {self.steps}, epochs {self.epochs}, batch {self.batch}, poses {self.poses}"
             )
         for name in ("rate", "kernel_rate"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(
-                    f"TrainConfig.{name}: must be positive and finite, got {getattr(self, name)}"
-                )
-        for name in (
-            "weight_decay",
-            "noise_sd",
-            "shift_mm",
-            "gain_sd",
-            "offset_sd",
-            "turn_deg",
-            "zoom",
-            "pose_turn_deg",
-        ):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(
-                    f"TrainConfig.{name}: must be finite and not negative, got {getattr(self, name)}"
-                )
+            _require(self, name, 0 < getattr(self, name) < math.inf, "must be positive and finite")
+        sizes = "weight_decay noise_sd shift_mm gain_sd offset_sd turn_deg zoom pose_turn_deg"
+        for name in sizes.split():
+            _require(self, name, 0 <= getattr(self, name) < math.inf, "must be finite and not negative")
         for name in ("warmup", "momentum", "zoom", "pose_stretch"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"TrainConfig.{name}: need 0 to below 1, got {getattr(self, name)}")
+            _require(self, name, 0 <= getattr(self, name) < 1, "need 0 to below 1")
 
 
 @dataclass(frozen=True)
@@ -296,8 +262,7 @@ class Config:
     """How the fine network learns."""
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise ValueError(f"Config.seed: need 0 or more, got {self.seed}")
+        _require(self, "seed", self.seed >= 0, "need 0 or more")
 
 
 PAPER = TrainConfig(
