@@ -21,7 +21,7 @@ from kidseg_jax.report import examples
 from kidseg_jax.report.curves import learning_curve, minutes_chart
 from kidseg_jax.report.pictures import OUTLINES, kidney_slices
 from kidseg_jax.report.records import read_run
-from kidseg_jax.report.report import write_report, write_tables
+from kidseg_jax.report.report import write_report
 from kidseg_jax.report.snapshot import read_snapshot, write_snapshot
 from kidseg_jax.report.summary import limits, plain_summary
 
@@ -154,7 +154,7 @@ def test_nothing_is_written_when_a_run_cannot_be_read(tmp_path):
     path = make_run(tmp_path / "run", stages=1)
     (path / "stage_1" / "metrics.json").write_text("{")
     with pytest.raises(ValueError, match="JSON"):
-        write_tables(path)
+        write_report(path)
     assert not list(path.glob("tables.*")) and not (path / "report.html").exists()
 
 

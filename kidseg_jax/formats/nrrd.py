@@ -52,16 +52,12 @@ UNITS_MM = {
 LONGEST_HEADER = 1 << 20
 
 
-def read_fields(path: Path) -> dict[str, str]:
-    """The fields (`name: value`) and keys (`name:=value`) of a NRRD header; field names in lower case.
-
-    Raises ValueError for a file that does not start with NRRD or whose header has no end within 1 MiB.
-    """
-    return split_header(path)[0]
-
-
 def split_header(path: Path) -> tuple[dict[str, str], int]:
-    """The fields of a NRRD header and the offset of the first data byte."""
+    """The fields (`name: value`) and keys (`name:=value`) of a NRRD header, and where its data start.
+
+    Field names are in lower case. Raises ValueError for a file that does not start with NRRD or whose header
+    has no end within 1 MiB.
+    """
     require_plain(path)
     with open(path, "rb") as stream:
         head = stream.read(LONGEST_HEADER)

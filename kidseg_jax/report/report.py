@@ -19,22 +19,13 @@ from kidseg_jax.report.tables import differences_of_setup, run_tables
 from kidseg_jax.rundir import RunDirectory
 
 
-def write_tables(path: Path) -> str:
-    """Write tables.md and tables.csv of a run directory, and return the tables as text for a terminal.
-
-    Raises FileNotFoundError or ValueError as `read_run` does; then neither file is written.
-    """
-    run = read_run(path)
-    return _write_tables(run, run_tables(run))
-
-
 def write_report(path: Path) -> str:
     """Write tables.md, tables.csv, report.html, overview.png and meshes/; returns the tables as text.
 
     report.html holds everything it needs. meshes/PAIR has the worst kidney of each comparison: its surface
     coloured by signed distance (PLY, GLB), both surfaces for printing (STL), and kidney.json that says which
     it is. Without snapshot files or without Open3D pictures and meshes are left out, and the page says so.
-    Raises as `write_tables` does.
+    Raises FileNotFoundError or ValueError as `read_run` does; then nothing is written.
     """
     run = read_run(path)
     files, tables = RunDirectory(path), run_tables(run)
