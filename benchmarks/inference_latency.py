@@ -8,16 +8,16 @@ box grows. The first call, which compiles, stands apart; medians of --repeats ca
 the process's, the CT and sizes before included. Rows go to benchmarks/results/inference_latency.csv.
 """
 
-import argparse
 import resource
 import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import tyro
 from rows import about, append_rows, say
 
 from kidseg_jax.cohort.case import Side
@@ -130,35 +130,26 @@ def print_floors(row: dict[str, Any], preset: str, slices: int) -> None:
         print(f"  {floor}: {'holds' if held else 'does not hold'}", flush=True)
 
 
-def main() -> None:
-    """Measure, print and keep."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", type=Path, help="run directory; random weights without it")
-    parser.add_argument(
-        "--presets",
-        choices=list(PRESETS),
-        nargs="+",
-        default=["demo", "gpu"],
-        help="networks when there is no --model",
-    )
-    parser.add_argument("--slices", type=int, nargs="+", default=[100, 300, 600])
-    parser.add_argument("--repeats", type=int, default=5)
-    arguments = parser.parse_args()
+def main(
+    model: Path | None = None,
+    presets: tuple[Literal["demo", "paper", "gpu", "start"], ...] = ("demo", "gpu"),
+    slices: tuple[int, ...] = (100, 300, 600),
+    repeats: int = 5,
+) -> None:
+    """Measure, print and keep; presets: the networks where there is no run as a model."""
     take_device()  # as the commands do
     keep_freed_memory()
     rows = []
-    for preset in ["run"] if arguments.model else arguments.presets:
-        models = load_models(arguments.model) if arguments.model else random_models(preset)
-        name = arguments.model.name if arguments.model else f"{preset}, random weights, true boxes"
-        for slices in sorted(arguments.slices):
-            row = measure(models, name, slices, arguments.repeats, knows_boxes=not arguments.model)
+    for preset in ["run"] if model else presets:
+        models = load_models(model) if model else random_models(preset)
+        name = model.name if model else f"{preset}, random weights, true boxes"
+        for n in sorted(slices):
+            row = measure(models, name, n, repeats, knows_boxes=not model)
             rows.append(row)
             say(row)
-            print_floors(row, "demo" if preset == "run" else preset, slices)
+            print_floors(row, "demo" if preset == "run" else preset, n)
     append_rows("inference_latency", rows)
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

@@ -90,15 +90,14 @@ def _written(out: Path, index: int) -> bool:
 def _write_case(arguments: Arguments, index: int) -> list[float]:
     """Make and write one case; returns the volume of each structure in ml."""
     from kidseg_jax.formats.volumes import write_volume
+    from kidseg_jax.imaging.measure import volumes_ml
     from kidseg_jax.phantom.cohort import make_case
 
     case = make_case(arguments.config, arguments.seed, index)
     assert case.labels is not None
     for path, volume in zip(_files(arguments.out, index), (case.ct, case.labels), strict=True):
         write_volume(path, volume)
-    voxel_ml = float(np.prod(case.labels.spacing_mm)) / 1000
-    counts = np.bincount(case.labels.array.ravel(), minlength=len(STRUCTURES) + 1)
-    return [float(counts[structure.label]) * voxel_ml for structure in STRUCTURES]
+    return [*volumes_ml(case.labels.array, case.labels.spacing_mm).values()]
 
 
 def _write_all(arguments: Arguments, todo: list[int]) -> list[list[float]]:

@@ -63,15 +63,11 @@ def resample_linear(
         widths = [max(1.0, abs(c[-1] - c[0]) / (len(c) - 1)) if len(c) > 1 else 1.0 for c in coordinates]
     if len(widths) != 3 or not all(np.isfinite(w) and w >= 1 for w in widths):
         raise ValueError(f"{where}: widths must be three finite numbers of at least 1, got {widths!r}")
-    if array.dtype == np.int16:
-        return _kernels.resample_int16(
-            array, coordinates, tuple(map(float, widths)), require_threads(where, threads)
-        )
-    if array.dtype == np.float32:
-        return _kernels.resample_float32(
-            array, coordinates, tuple(map(float, widths)), require_threads(where, threads)
-        )
-    raise TypeError(f"{where}: volume must be int16 or float32, got {array.dtype}")
+    calls = {"int16": _kernels.resample_int16, "float32": _kernels.resample_float32}
+    if array.dtype.name not in calls:
+        raise TypeError(f"{where}: volume must be int16 or float32, got {array.dtype}")
+    resample = calls[array.dtype.name]
+    return resample(array, coordinates, tuple(map(float, widths)), require_threads(where, threads))
 
 
 def _coordinates(where: str, *axes: npt.ArrayLike) -> list[npt.NDArray[np.float64]]:
