@@ -13,6 +13,7 @@ from kidseg_jax.cli.app import main
 from kidseg_jax.config import NetConfig
 from kidseg_jax.formats.volumes import write_volume
 from kidseg_jax.imaging.structures import N_CLASSES
+from kidseg_jax.network import checkpoint
 from kidseg_jax.network import models as model_files
 from kidseg_jax.network.losses import NEVER
 from kidseg_jax.network.models import N_COARSE, SHIPPED, Models, learned_structures, load_models, save_models
@@ -93,3 +94,10 @@ def test_a_package_without_one_says_so_in_one_line(tmp_path, monkeypatch, capfd)
 
 def test_the_shipped_file_is_where_the_package_is_installed():
     assert Path(kidseg_jax.__file__).parent / "start" / "model.safetensors" == SHIPPED
+
+
+def test_the_model_that_is_shipped_is_small_and_the_one_its_card_speaks_of():
+    models = load_models()
+    assert models.trained_on is not None and models.trained_on.cases == "phantoms"
+    assert SHIPPED.stat().st_size < 8_000_000
+    assert f"`{checkpoint.read(SHIPPED).sha256}`" in SHIPPED.with_name("card.md").read_text(encoding="utf-8")

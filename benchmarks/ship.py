@@ -1,0 +1,89 @@
+"""Put the model of a run of the preset `start` into the package, with a card that says what it is.
+
+    python -m kidseg_jax.stage --n 1 --preset start && python benchmarks/ship.py runs/start
+
+The weights are kept as float16. The card's figures are of the run's held-out phantoms.
+"""
+
+import json
+from pathlib import Path
+from statistics import mean, median
+
+import tyro
+from rows import about
+
+from kidseg_jax.atomic import write_text
+from kidseg_jax.imaging.structures import NAMES
+from kidseg_jax.network.models import SHIPPED, load_models, save_models
+from kidseg_jax.report.records import read_stage
+from kidseg_jax.rundir import RunDirectory
+
+CARD = """# The start model
+
+Two 3-D U-Nets that find kidneys in a CT and segment artery, vein, ureter, parenchyma and RCC. `predict` takes
+it where no `--model` is named, `stage --start shipped` begins from it.
+
+**Not for patients' care.** It was trained on drawn phantoms alone and has seen no CT of a patient. What it says
+of tumours, ureters and vessels of patients was not measured: all it draws is a proposal for a person to correct.
+
+| | |
+| --- | --- |
+| learned from | {train} kidneys of phantoms, `--cohort varied`, seed {seed}, see `docs/phantoms.md` |
+| command | `python -m kidseg_jax.stage --n 1 --preset start` ({minutes:.0f} min of training on two cores) |
+| made | {date}, commit {commit} |
+| networks | coarse {coarse}, fine {fine}; weights kept as float16 |
+| hash | `{sha256}` |
+| licence | Apache 2.0, as the package |
+
+On the run's {n} held-out phantom kidneys (other patients, the same ranges; some are cut by the image):
+
+| structure | kidneys | DSC %, mean | median |
+| --- | ---: | ---: | ---: |
+{rows}
+
+Kidneys without any overlap (missed): {missed} of {n}. {false}
+"""
+
+
+def main(run: tyro.conf.Positional[Path]) -> None:
+    """Write model and card.
+
+    Args:
+        run: directory of a finished run of phantoms.
+    """
+    directory = RunDirectory(run)
+    stage = directory.stages()[-1]
+    models, settings, record = (
+        load_models(run),
+        json.loads(directory.settings.read_text()),
+        read_stage(stage.metrics),
+    )
+    if models.trained_on is None or models.trained_on.cases != "phantoms":
+        raise SystemExit(f"ship: need a model of phantoms, got {models.trained_on}")
+    sha256 = save_models(SHIPPED, models, half=True)
+    rows = []
+    for name in NAMES:
+        dsc = [100 * r.dsc for r in record.test if r.structure == name and r.dsc is not None]
+        rows.append(f"| {name} | {len(dsc)} | {mean(dsc):.1f} | {median(dsc):.1f} |")
+    kidneys = [r for r in record.test if r.structure == "parenchyma"]
+    rcc = [r.predicted_ml for r in record.test if r.structure == "rcc" and r.truth_ml == 0]
+    card = CARD.format(
+        train=record.train_kidneys,
+        seed=settings["config"]["seed"],
+        minutes=record.seconds / 60,
+        date=about()["date"],
+        commit=about()["commit"],
+        coarse="/".join(map(str, models.coarse_net.features)) + f" at {models.coarse_net.spacing_mm:g} mm",
+        fine="/".join(map(str, models.fine_net.features)) + f" at {models.fine_net.spacing_mm:g} mm",
+        sha256=sha256,
+        n=len(kidneys),
+        rows="\n".join(rows),
+        missed=sum(not r.dsc for r in kidneys),
+        false=f"Of {len(rcc)} without a tumour {sum(ml > 0.5 for ml in rcc)} got more than 0.5 ml of one.",
+    )
+    write_text(SHIPPED.with_name("card.md"), card)
+    print(f"{SHIPPED}: {SHIPPED.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
