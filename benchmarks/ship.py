@@ -23,8 +23,9 @@ CARD = """# The start model
 Two 3-D U-Nets that find kidneys in a CT and segment artery, vein, ureter, parenchyma and RCC. `predict` takes
 it where no `--model` is named, `stage --start shipped` begins from it.
 
-**Not for patients' care.** It was trained on drawn phantoms alone and has seen no CT of a patient. What it says
-of tumours, ureters and vessels of patients was not measured: all it draws is a proposal for a person to correct.
+**Not for patients' care.** It was trained on drawn phantoms alone and has seen no CT of a patient. What it
+says of tumours, ureters and vessels of patients was not measured: all it draws is a proposal for a person to
+correct.
 
 | | |
 | --- | --- |
