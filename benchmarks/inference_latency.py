@@ -74,7 +74,10 @@ def known_boxes(boxes: dict[Side, Box]) -> Iterator[None]:
         rois = (
             fine_roi(models.fine_net, box_centre_mm(box, ct.spacing_mm), side) for side, box in boxes.items()
         )
-        return [Candidate("left" if r.mirrored else "right", r, r, np.ones(r.shape, bool)) for r in rois]
+        return [
+            Candidate("left" if r.mirrored else "right", r, r, np.ones(r.shape, bool), np.ones(r.shape, bool))
+            for r in rois
+        ]
 
     cascade.find_kidneys, cascade.MOST_GROWTHS = found, 0
     try:

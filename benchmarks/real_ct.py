@@ -2,10 +2,10 @@
 
     python benchmarks/real_ct.py DIR [--model RUN_OR_FILE] [--label-map kits23] [--pictures FOLDER]
 
-DIR holds cases as `stage --data` reads them, or a kidneys.json (in it or in a folder of it) that names CTs and
-the box of each kidney in LPS mm; NAME_kidneys.nii.gz beside that file, where there is one, labels the kidneys of
+DIR holds cases as `stage --data` reads them, or a kidneys.json (in it or in a folder of it) that names CTs
+and the box of each kidney in LPS mm; NAME_kidneys.nii.gz beside it, where there is one, labels the kidneys of
 NAME. A kidney is found where half of it, or the middle of its box, is parenchyma or RCC. False are voxels of
-these more than 10 mm from any true kidney. Rows go to benchmarks/results/real_ct.csv; no CT is trained on.
+these more than 10 mm from any true kidney. Rows go to benchmarks/results/real_ct.csv; nothing is trained.
 """
 
 import json

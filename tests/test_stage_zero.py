@@ -218,6 +218,7 @@ def test_training_goes_on_from_a_copy_and_a_class_never_shown_begins_afresh():
     np.testing.assert_array_equal(found, [0, 1, 2, fresh[3], 4, NEVER])
     kept = jax.tree.map(np.asarray, begun)
     ct, labels = jnp.zeros((12, 12, 12), jnp.int16), jnp.zeros((12, 12, 12), jnp.uint8)
-    step(state, (ct,), (labels,), jax.random.key(0))  # donates the state
+    sizes = jnp.full((1, 3), 12, jnp.int32)
+    step(state, (ct,), (labels,), sizes, jax.random.key(0))  # donates the state
     for before, after in zip(jax.tree.leaves(kept), jax.tree.leaves(begun), strict=True):
         np.testing.assert_array_equal(before, after)

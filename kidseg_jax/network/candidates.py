@@ -9,27 +9,32 @@ import numpy as np
 from kidseg_jax import kernels
 from kidseg_jax.cohort.case import Side
 from kidseg_jax.config import NetConfig
+from kidseg_jax.imaging.reach import within
 from kidseg_jax.imaging.structures import PARENCHYMA
 from kidseg_jax.imaging.volume import Mask, Volume
 from kidseg_jax.network.found_kidney import FoundKidney
+from kidseg_jax.network.losses import NEVER
 from kidseg_jax.network.roi import Roi, fine_roi, sample_labels
 
 SIDES: tuple[Side, ...] = ("right", "left")
 SMALLEST_SEEN_ML = 15.0  # of a piece that the coarse network sees
 MOST_LOOKS = 3  # on each side of the body
+NEAR_VOXELS = 2  # of the coarse grid
+LEAST = {"ml": 5.0, "covered": 0.2}
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """The fine network's ROI of what may be a kidney, and the piece that the coarse network saw there.
+    """The fine network's ROI of what may be a kidney, and where the coarse network saw it.
 
-    piece: bool on the voxels of `place`, a part of the coarse grid.
+    piece: the voxels of `grid` that it saw there; near: those near anything that it saw; both bool.
     """
 
     side: Side
     roi: Roi
-    place: Roi
+    grid: Roi
     piece: Mask
+    near: Mask
 
 
 class Traits(NamedTuple):
@@ -51,18 +56,27 @@ def candidates_in(seen: Mask, grid: Roi, net: NetConfig, side_at: Callable[..., 
     net: the fine network; side_at: from the ends (lo, hi) of a piece and its centre, in mm, to its side.
     """
     pieces, _ = kernels.label_components(seen)
-    stats = kernels.component_stats(seen)
+    stats, side_mm = kernels.component_stats(seen), grid.spacing_mm
+    near = within(seen, NEAR_VOXELS * side_mm, (side_mm, side_mm, side_mm))
     candidates: list[Candidate] = []
     for i in np.argsort(-stats.voxels, kind="stable"):
-        if stats.voxels[i] * grid.spacing_mm**3 < 1000 * SMALLEST_SEEN_ML:
+        if stats.voxels[i] * side_mm**3 < 1000 * SMALLEST_SEEN_ML:
             break
-        lo, hi = tuple(stats.lo[i].tolist()), tuple(stats.hi[i].tolist())
         centre = grid.to_mm((stats.lo[i] + stats.hi[i] - 1) / 2)
-        side = side_at(grid.to_mm(lo), grid.to_mm(hi), centre)
+        side = side_at(grid.to_mm(stats.lo[i]), grid.to_mm(stats.hi[i]), centre)
         if sum(c.side == side for c in candidates) < MOST_LOOKS:
-            piece = pieces[tuple(map(slice, lo, hi))] == i + 1
-            candidates.append(Candidate(side, fine_roi(net, centre, side), grid.part(lo, hi), piece))
+            candidates.append(Candidate(side, fine_roi(net, centre, side), grid, pieces == i + 1, near))
     return candidates
+
+
+def agreed(candidate: Candidate, roi: Roi, scores: np.ndarray) -> np.ndarray:
+    """Logits (z, y, x, c) of an ROI without parenchyma and RCC away from all that the coarse net saw."""
+    alone = (scores.argmax(-1) >= PARENCHYMA) & ~_on(roi, candidate.near, candidate.grid)
+    if not alone.any():
+        return scores
+    scores = scores.copy()
+    scores[alone, PARENCHYMA:] = NEVER
+    return scores
 
 
 def likeliest(candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -72,8 +86,8 @@ def likeliest(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 
 def is_kidney(traits: Traits | None) -> bool:
-    """Whether what has these traits passes for a kidney."""
-    return traits is not None
+    """Whether what has these traits passes for a kidney: at least LEAST of each."""
+    return traits is not None and all(getattr(traits, name) >= least for name, least in LEAST.items())
 
 
 def traits_of(
@@ -91,8 +105,8 @@ def traits_of(
     certainty = float((1 / np.exp(inside - inside.max(-1, keepdims=True)).sum(-1)).mean())
     box = tuple(map(slice, kidney.lo, kidney.hi))
     hu = ct.array[box][kidney.labels == PARENCHYMA]
-    in_piece = int((_piece_on(candidate, roi) & mask).sum())
-    whole = int(candidate.piece.sum()) * candidate.place.spacing_mm**3
+    in_piece = int((_on(roi, candidate.piece, candidate.grid) & mask).sum())
+    whole = int(candidate.piece.sum()) * candidate.grid.spacing_mm**3
     return Traits(
         ml=int(mask.sum()) * roi.spacing_mm**3 / 1000,
         mean_hu=float(hu.mean()) if hu.size else float("nan"),
@@ -101,9 +115,8 @@ def traits_of(
     )
 
 
-def _piece_on(candidate: Candidate, roi: Roi) -> Mask:
-    """Whether the nearest coarse voxel of each ROI voxel is of the candidate's piece."""
-    place = candidate.place
-    z, y, x = np.subtract(roi.centre_mm, place.to_mm((0, 0, 0))).tolist()
-    side_mm = place.spacing_mm
-    return sample_labels(candidate.piece, (side_mm,) * 3, replace(roi, centre_mm=(z, y, x))) > 0
+def _on(roi: Roi, mask: Mask, grid: Roi) -> Mask:
+    """Whether the nearest coarse voxel of each ROI voxel is in a mask on the coarse grid."""
+    z, y, x = np.subtract(roi.centre_mm, grid.to_mm((0, 0, 0))).tolist()
+    side_mm = grid.spacing_mm
+    return sample_labels(mask, (side_mm, side_mm, side_mm), replace(roi, centre_mm=(z, y, x))) > 0

@@ -21,6 +21,7 @@ from kidseg_jax.network.augment import to_window
 from kidseg_jax.network.candidates import (
     SIDES,
     Candidate,
+    agreed,
     candidates_in,
     is_kidney,
     likeliest,
@@ -125,7 +126,7 @@ def _look(
     images = np.stack([sample_ct(ct.array, ct.spacing_mm, c.roi, threads) for c in candidates])
     lap("crop")
     logits = _logits(models.fine_net, N_CLASSES, models.fine)(images)
-    whole = [_whole(models, ct, c.roi, s, threads) for c, s in zip(candidates, logits, strict=True)]
+    whole = [_whole(models, ct, c, s, threads) for c, s in zip(candidates, logits, strict=True)]
     lap("fine")
 
     def judged(candidate: Candidate, roi: Roi, scores: np.ndarray) -> FoundKidney | None:
@@ -138,15 +139,19 @@ def _look(
     return found
 
 
-def _whole(models: Models, ct: Volume, roi: Roi, scores: np.ndarray, threads: int) -> tuple[Roi, np.ndarray]:
+def _whole(
+    models: Models, ct: Volume, candidate: Candidate, scores: np.ndarray, threads: int
+) -> tuple[Roi, np.ndarray]:
     """An ROI and its logits, larger where the kidney reached a face behind which the CT goes on."""
-    net = models.fine_net
+    net, roi = models.fine_net, candidate.roi
+    scores = agreed(candidate, roi, scores)
     for _ in range(MOST_GROWTHS):
         larger = grown(roi, scores, ct.array.shape, ct.spacing_mm)
         if larger == roi:
             break
         roi, sampled = larger, sample_ct(ct.array, ct.spacing_mm, larger, threads)
         scores = slide(_logits(net, N_CLASSES, models.fine), sampled, net.patch)
+        scores = agreed(candidate, roi, scores)
     return roi, scores
 
 

@@ -434,7 +434,7 @@ _segmentation("seg_gzip_cut", "cut or broken, need 7680 bytes of voxels", SEG_GZ
 _segmentation("seg_gzip_with_garbage_behind", "cut or broken", SEG_GZIP, PACKED_LABELS + b"garbage" * 9)
 _segmentation("seg_gzip_twice", "there are more", SEG_GZIP, PACKED_LABELS * 2)
 _segmentation("seg_of_floats", "whole numbers", SEG.replace("unsigned char", "float"))
-_segmentation("seg_in_text", "numbers in text", SEG.replace("raw", "ascii"))
+_segmentation("seg_in_text", "cut short: the header claims", SEG.replace("raw", "ascii"))
 _segmentation("seg_in_hex", "encoding must be one of", SEG.replace("raw", "hex"))
 _segmentation(
     "seg_two_axes", "need 3 axes", SEG.replace("dimension: 3", "dimension: 2").replace("24 20 16", "24 320")
