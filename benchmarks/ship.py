@@ -71,7 +71,7 @@ def main(run: tyro.conf.Positional[Path]) -> None:
     card = CARD.format(
         train=record.train_kidneys,
         seed=settings["config"]["seed"],
-        minutes=record.seconds / 60,
+        minutes=(record.seconds or 0) / 60,
         date=about()["date"],
         commit=about()["commit"],
         coarse="/".join(map(str, models.coarse_net.features)) + f" at {models.coarse_net.spacing_mm:g} mm",

@@ -50,6 +50,19 @@ def test_a_file_cut_anywhere_is_refused_by_name(tmp_path, cut_at, where, meta):
     refused(tmp_path / "ct", paths[where].name)
 
 
+@pytest.mark.parametrize("last_tag", [0x00080060, 0x0020000D, 0x00200032])
+def test_a_file_cut_between_two_elements_is_refused_by_name(tmp_path, last_tag):
+    """What is left reads as a whole data set: without pixels, and before its place is told."""
+    paths = write_series(tmp_path / "ct", body_ct(PLAIN))
+    cut = last(paths)
+    data = pydicom.dcmread(cut)
+    for element in list(data):
+        if element.tag > last_tag:
+            del data[element.tag]
+    data.save_as(cut)
+    refused(tmp_path / "ct", cut.name, "holds no pixel data")
+
+
 @pytest.mark.parametrize("meta", [True, False])
 def test_pixel_data_shorter_than_its_image_is_refused(tmp_path, meta):
     def half(k: int, data: FileDataset) -> None:

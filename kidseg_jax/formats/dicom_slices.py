@@ -24,6 +24,7 @@ PACKED = (
 )
 ENDINGS = (".dcm", ".dicom", ".ima")
 NO_PLACE = "images without position, orientation or spacing"
+NO_PIXELS = "it holds no pixel data"
 RIGHT_ANGLE = 1e-2
 
 
@@ -156,6 +157,8 @@ def slice_of(path: Path, name: str, header: Header) -> Slice | Broken | Other:
     if header.whole("samples") not in (-1, 1):
         return Other("colour images", is_ct)
     place = _place(header)
+    if place is None and is_ct and not header.pixels:  # cut between two elements
+        return Broken(name, series_uid, NO_PIXELS)
     if place is None:
         return Other(NO_PLACE, is_ct)
     position, turn, spacing = place
@@ -210,7 +213,7 @@ def _rescale(header: Header) -> tuple[float, float] | None:
 def _wrong_pixels(one: Slice, header: Header) -> str:
     """Why the pixels of an image cannot be read to HU, empty where they can."""
     if not one.pixels:
-        return "it holds no pixel data"
+        return NO_PIXELS
     if min(one.sizes) < 1:
         return "it does not say how many rows and columns it has"
     if one.allocated not in (8, 16, 32) or not 0 < one.stored <= one.high_bit + 1 <= one.allocated:

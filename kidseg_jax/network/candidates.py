@@ -70,12 +70,12 @@ def candidates_in(seen: Mask, grid: Roi, net: NetConfig, side_at: Callable[..., 
 
 
 def agreed(candidate: Candidate, roi: Roi, scores: np.ndarray) -> np.ndarray:
-    """Logits (z, y, x, c) of an ROI without parenchyma and RCC away from all that the coarse net saw."""
+    """Logits (z, y, x, c) of an ROI, background where it is kidney away from all that the coarse net saw."""
     alone = (scores.argmax(-1) >= PARENCHYMA) & ~_on(roi, candidate.near, candidate.grid)
     if not alone.any():
         return scores
     scores = scores.copy()
-    scores[alone, PARENCHYMA:] = NEVER
+    scores[alone, 1:] = NEVER
     return scores
 
 
