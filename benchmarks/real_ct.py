@@ -23,7 +23,7 @@ from kidseg_jax.formats.volumes import read_ct, read_labels
 from kidseg_jax.imaging.preview import write_preview
 from kidseg_jax.imaging.reach import within
 from kidseg_jax.imaging.structures import PARENCHYMA
-from kidseg_jax.imaging.volume import Mask, Volume, canonical
+from kidseg_jax.imaging.volume import Mask, Spacing, Volume, canonical
 from kidseg_jax.kernels import label_components
 from kidseg_jax.network import checkpoint
 from kidseg_jax.network.cascade import predict
@@ -82,6 +82,11 @@ def is_found(kidney: Mask, predicted: Mask, drawn: bool) -> bool:
     return bool(predicted[tuple(map(slice, lo + third, hi - third))].any())
 
 
+def far_from(kidneys: Mask, predicted: Mask, spacing_mm: Spacing) -> Mask:
+    """What was predicted more than NEAR_MM from any true kidney."""
+    return predicted & ~within(kidneys, NEAR_MM, spacing_mm)
+
+
 def main(
     folder: tyro.conf.Positional[Path],
     model: Path | None = None,
@@ -111,7 +116,7 @@ def main(
         labels = canonical(prediction.labels)
         predicted = labels.array >= PARENCHYMA
         true = np.logical_or.reduce(known.kidneys) if known.kidneys else np.zeros_like(predicted)
-        far = predicted & ~within(true, NEAR_MM, labels.spacing_mm)
+        far = far_from(true, predicted, labels.spacing_mm)
         voxel_ml = float(np.prod(labels.spacing_mm)) / 1000
         rows.append(
             {
