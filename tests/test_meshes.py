@@ -161,6 +161,25 @@ def test_the_same_surface_has_distance_zero_and_measures_are_symmetric_where_the
     )
 
 
+def test_a_surface_of_very_many_triangles_is_drawn_evenly_and_says_so(monkeypatch):
+    first, second = ball_mesh(20, (0.0, 0.0, 0.0)), ball_mesh(23, (1.0, 0.0, 0.0))
+    whole = by_mode(first, second)["area_symmetric"]
+    monkeypatch.setattr("kidseg_jax.evaluation.meshes.MOST_TRIANGLES", 20_000)
+    drawn = by_mode(first, second)["area_symmetric"]
+    assert drawn.how.endswith("(drawn: 20,000 places)") and drawn.points == 40_000 < whole.points
+    assert "drawn:" not in whole.how
+    assert drawn.rms_mm == pytest.approx(whole.rms_mm, abs=2e-3)
+    assert drawn.p95_mm == pytest.approx(whole.p95_mm, abs=5e-3)
+
+
+@pytest.mark.parametrize("block", [1, 7, 300])
+def test_what_is_summed_by_blocks_of_triangles_is_the_whole(monkeypatch, block):
+    monkeypatch.setattr("kidseg_jax.evaluation.surfaces.BLOCK", block)
+    box = refined(box_mesh((1, 2, 3), (11, 12, 13)), 4.0)
+    assert box.areas_mm2.sum() == pytest.approx(600) and box.volume_ml == pytest.approx(1.0)
+    assert len(box.areas_mm2) == len(box.longest_edges_mm) == len(box.triangles)
+
+
 def two_lumps(seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Two ellipsoids a few millimetres apart on the anisotropic grid, the first with a ball on top."""
     z, y, x = np.indices(ANISOTROPIC.shape) * np.reshape(ANISOTROPIC.spacing_mm, (3, 1, 1, 1))

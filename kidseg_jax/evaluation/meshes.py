@@ -13,6 +13,7 @@ from kidseg_jax.imaging.volume import Geometry, Labels, Spacing
 
 POINTS = 17_650
 """The paper's number of surface points."""
+MOST_TRIANGLES = 1_000_000  # a pair of kidneys has 100,000
 LONGEST_EDGE_MM = 1.5
 """Coarser triangles are split before sampling, so that the faces of a box are sampled too."""
 
@@ -66,11 +67,9 @@ class Model:
     @cached_property
     def fine(self) -> Surface:
         """The surface, split and joined again where its triangles are too large to sample."""
-        corners = self.surface.corners_mm
-        longest = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max()
-        return (
-            joined(refined(self.surface, LONGEST_EDGE_MM)) if longest > 4 * LONGEST_EDGE_MM else self.surface
-        )
+        if self.surface.longest_edges_mm.max() <= 4 * LONGEST_EDGE_MM:
+            return self.surface
+        return joined(refined(self.surface, LONGEST_EDGE_MM))
 
     @cached_property
     def tree(self) -> KDTree:
@@ -85,7 +84,16 @@ class Model:
     @cached_property
     def places(self) -> tuple[np.ndarray, np.ndarray]:
         """Places (n, 3) in mm and areas (n,) in mm2 that stand for the whole surface."""
-        return quadrature(self.fine)
+        if not self.is_drawn:
+            return quadrature(self.fine)
+        areas = self.fine.areas_mm2
+        places = draw_places(self.fine, MOST_TRIANGLES, seed=0)[0]
+        return places, np.full(len(places), areas.sum() / len(places))
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether it has too many triangles to look at each of them."""
+        return len(self.fine.triangles) > MOST_TRIANGLES
 
 
 def draw_vertices(surface: Surface, points: int, seed: int) -> np.ndarray:
@@ -109,10 +117,11 @@ def draw_places(
     triangle = triangle.clip(0, len(ends) - 1)
     u, v = np.sort(rng.random((2, points)), axis=0)
     weights = np.stack([u, v - u, 1 - v], axis=1)
-    a, b, c = np.moveaxis(surface.corners_mm[triangle], 1, 0)
+    corners = surface.vertices_mm[surface.triangles[triangle]]
+    a, b, c = np.moveaxis(corners, 1, 0)
     normals = np.cross(b - a, c - a)
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-    return np.einsum("nc,ncx->nx", weights, surface.corners_mm[triangle]), normals, triangle, weights
+    return np.einsum("nc,ncx->nx", weights, corners), normals, triangle, weights
 
 
 def quadrature(surface: Surface) -> tuple[np.ndarray, np.ndarray]:
@@ -164,6 +173,7 @@ def _compare(first: Model, second: Model, points: int, seed: int) -> tuple[Surfa
         raise ValueError(f"compare_surfaces: points must be at least 1, got {points}")
     drawn = draw_vertices(first.fine, points, seed)
     closed = second.distance.closed
+    drawn_note = f" (drawn: {MOST_TRIANGLES:,} places)" if first.is_drawn or second.is_drawn else ""
     (places_a, areas_a), (places_b, areas_b) = first.places, second.places
     both = np.concatenate([second.distance.unsigned(places_a), first.distance.unsigned(places_b)])
     return (
@@ -174,7 +184,7 @@ def _compare(first: Model, second: Model, points: int, seed: int) -> tuple[Surfa
             second.distance.signed(drawn) if closed else second.distance.unsigned(drawn),
             note="" if closed else " (unsigned: the second surface is open)",
         ),
-        _comparison("area_symmetric", seed, both, np.concatenate([areas_a, areas_b])),
+        _comparison("area_symmetric", seed, both, np.concatenate([areas_a, areas_b]), note=drawn_note),
     )
 
 

@@ -3,8 +3,9 @@
 import ctypes
 import importlib
 import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from types import ModuleType
 from typing import Any
 
@@ -17,6 +18,7 @@ from kidseg_jax.imaging.volume import Geometry, Mask
 if importlib.util.find_spec("open3d") is None:
     raise ImportError("surfaces: need Open3D (pip install open3d-cpu libusb-package), which is not installed")
 
+BLOCK = 1 << 19  # triangles whose corners are in memory at once
 PIECE_BYTES = 640  # a small triangle takes, with its places, areas and what is sorted to find them
 LPS_MM_TO_GLTF = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]]) / 1000
 """glTF's world is in metres, Y up: x stays, LPS z becomes y, LPS y becomes -z."""
@@ -35,28 +37,43 @@ class Surface:
         return self.vertices_mm[self.triangles]
 
     @property
+    def longest_edges_mm(self) -> np.ndarray:
+        """The longest edge of every triangle, (m,)."""
+        return self._of_blocks(lambda abc: np.linalg.norm(abc - np.roll(abc, 1, axis=1), axis=2).max(1))
+
+    @property
     def areas_mm2(self) -> np.ndarray:
         """The area of every triangle, (m,)."""
-        a, b, c = np.moveaxis(self.corners_mm, 1, 0)
-        return np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
+        return self._of_blocks(
+            lambda abc: np.linalg.norm(np.cross(abc[:, 1] - abc[:, 0], abc[:, 2] - abc[:, 0]), axis=1) / 2
+        )
 
     @property
     def volume_ml(self) -> float:
         """The enclosed volume of a closed surface; negative when the triangles point inward."""
-        a, b, c = np.moveaxis(self.corners_mm - self.vertices_mm.mean(0), 1, 0)
-        return float(np.einsum("ij,ij->", a, np.cross(b, c)) / 6000)
+        centre = self.vertices_mm.mean(0)
+
+        def volumes(abc: np.ndarray) -> np.ndarray:
+            a, b, c = np.moveaxis(abc - centre, 1, 0)
+            return np.einsum("ij,ij->", a, np.cross(b, c))[None]
+
+        return float(self._of_blocks(volumes).sum() / 6000)
 
     @property
     def is_watertight(self) -> bool:
         """True when every edge belongs to exactly two triangles that pass it in opposite directions."""
-        directed = np.concatenate([self.triangles[:, [i, (i + 1) % 3]] for i in range(3)])
-        if not len(directed):
+        n, edges = len(self.vertices_mm), [(self.triangles[:, i], self.triangles[:, i - 2]) for i in range(3)]
+        if not len(self.triangles) or any((start == end).any() for start, end in edges):
             return False
-        n = len(self.vertices_mm)
-        forward = np.sort(directed[:, 0] * n + directed[:, 1])
-        backward = np.sort(directed[:, 1] * n + directed[:, 0])
-        loops = (directed[:, 0] == directed[:, 1]).any()
-        return bool(not loops and (np.diff(forward) > 0).all() and np.array_equal(forward, backward))
+        forward = np.sort(np.concatenate([start * n + end for start, end in edges]))
+        if (np.diff(forward) == 0).any():
+            return False
+        return np.array_equal(forward, np.sort(np.concatenate([end * n + start for start, end in edges])))
+
+    def _of_blocks(self, of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """What a function makes of the corners (n, 3, 3) of some triangles at a time, joined."""
+        starts = range(0, max(1, len(self.triangles)), BLOCK)
+        return np.concatenate([of(self.vertices_mm[self.triangles[i : i + BLOCK]]) for i in starts])
 
 
 @cache
@@ -101,8 +118,7 @@ def refined(surface: Surface, edge_mm: float) -> Surface:
 
     Raises ValueError for one so large that its pieces would take more than `raw.room_bytes`.
     """
-    corners = surface.corners_mm
-    longest = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(1)
+    corners, longest = surface.corners_mm, surface.longest_edges_mm
     parts = np.maximum(1, np.ceil(longest / edge_mm - 1e-9))
     require_room(f"a surface of triangles up to {longest.max():.3g} mm", int(PIECE_BYTES * (parts**2).sum()))
     parts = parts.astype(int)
@@ -123,7 +139,12 @@ class DistanceTo:
             self._tensor((surface.vertices_mm - self._centre).astype(np.float32)),
             self._tensor(surface.triangles.astype(np.uint32)),
         )
-        self.closed = surface.is_watertight
+        self._surface = surface
+
+    @cached_property
+    def closed(self) -> bool:
+        """Whether there is an inside."""
+        return self._surface.is_watertight
 
     def unsigned(self, points_mm: np.ndarray) -> np.ndarray:
         """Distance of each point (n, 3) to the nearest place on a triangle, (n,) float64."""
