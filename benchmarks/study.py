@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from importlib.metadata import version
+from math import nan
 from pathlib import Path
 
 from rows import about, append_rows, say
@@ -21,11 +22,11 @@ from kidseg_jax.report.records import read_run
 
 
 def stage_rows(run: Path) -> list[dict]:
-    """Mean DSC of each structure, and of the five together, for every stage of a finished run."""
+    """Mean DSC of each structure, and of the five together, by stage of a finished run; nan where none is."""
     rows = []
     for stage in read_run(run).stages:
         scores = {name: [r.dsc for r in stage.tested(name) if r.dsc is not None] for name in NAMES}
-        means = {name: sum(values) / len(values) for name, values in scores.items()}
+        means = {name: sum(values) / len(values) if values else nan for name, values in scores.items()}
         trained = {"stage": stage.stage, "train_kidneys": stage.train_kidneys, "steps": stage.steps}
         means |= {"mean": sum(means.values()) / len(means)}
         rows.append({**trained, "test_kidneys": len(stage.test_kidneys), **means})

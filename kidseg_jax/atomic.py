@@ -37,8 +37,8 @@ def sweep_leftovers(folder: Path) -> tuple[Path, ...]:
 
     Files of processes that live are left alone, and so are those whose number another process has now.
     """
-    found = [path for path in folder.rglob(".*") if path.name.split(".")[1].isdigit() and not path.is_dir()]
-    dead = tuple(path for path in found if not _is_alive(int(path.name.split(".")[1])))
+    named = [path for path in folder.rglob(".*") if path.name.split(".")[1].isdigit() and not path.is_dir()]
+    dead = tuple(path for path in named if not _is_alive(int(path.name.split(".")[1])))
     for path in dead:
         path.unlink(missing_ok=True)
     return dead

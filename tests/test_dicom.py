@@ -213,7 +213,7 @@ def test_many_series_of_one_number_have_names_of_their_own(tmp_path):
 
 
 def test_the_advice_names_an_option_that_is_there(tmp_path, capsys):
-    """`info` has what a refusal of its own asks for: --series and --form."""
+    """`info` has what a refusal of its own asks for: --series and --orientation."""
     write_series(tmp_path / "ct", body_ct(PLAIN, 1), number=3, prefix="A")
     write_series(tmp_path / "ct", body_ct(PLAIN, 2), number=7, prefix="B")
     assert main(["info", str(tmp_path / "ct")]) == 1
@@ -221,7 +221,8 @@ def test_the_advice_names_an_option_that_is_there(tmp_path, capsys):
     assert main(["info", str(tmp_path / "ct"), "--series", "7"]) == 0
     nibabel.save(nibabel.Nifti1Image(body_ct(PLAIN).array.T, None), tmp_path / "a.nii.gz")
     assert main(["info", str(tmp_path / "a.nii.gz")]) == 1
-    assert "store one; in predict and info, --form pixdim" in capsys.readouterr().out
+    assert "store one; in predict and info, --orientation pixdim" in capsys.readouterr().out
+    assert main(["info", str(tmp_path / "a.nii.gz"), "--orientation", "pixdim"]) == 0
     assert main(["info", str(tmp_path / "a.nii.gz"), "--form", "pixdim"]) == 0
 
 

@@ -173,15 +173,15 @@ def test_contradicting_forms_are_refused_until_one_is_named(tmp_path):
     path = put(tmp_path / "x.nii", nifti_bytes(CT, qform_code=1, q_offset=(5.0, 6.0, 27.0)))
     with pytest.raises(ValueError, match="qform and sform put a corner 20 mm apart"):
         read_volume(path)
-    assert read_volume(path, form="sform").geometry.origin_mm[2] == 7.0
-    assert read_volume(path, form="qform").geometry.origin_mm[2] == 27.0
+    assert read_volume(path, orientation="sform").geometry.origin_mm[2] == 7.0
+    assert read_volume(path, orientation="qform").geometry.origin_mm[2] == 27.0
 
 
 def test_no_orientation_is_refused_until_it_is_named(tmp_path):
     path = put(tmp_path / "x.nii", nifti_bytes(CT, sform=None))
     with pytest.raises(ValueError, match="no orientation is stored"):
         read_volume(path)
-    assert read_volume(path, form="pixdim").geometry == Geometry((4, 5, 6), (4.0, 3.0, 2.0))
+    assert read_volume(path, orientation="pixdim").geometry == Geometry((4, 5, 6), (4.0, 3.0, 2.0))
 
 
 def test_axes_a_little_off_are_repaired_and_noted(tmp_path):

@@ -6,6 +6,7 @@ import json
 import re
 import struct
 import zlib
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -174,6 +175,16 @@ def test_words_of_the_summary_follow_the_run(tmp_path):
     flat = read_run(make_run(tmp_path / "flat", gain=0.0))
     assert "no difference shown" in " ".join(plain_summary(flat))
     assert re.search(r"would likely be missed below \d+\.\d to \d+\.\d points", " ".join(limits(flat)))
+
+
+def test_correcting_that_took_longer_is_said_to(tmp_path):
+    run = read_run(make_run(tmp_path / "slow"))
+    stages = []
+    for stage in run.stages:
+        slow = tuple(replace(r, corrected_seconds=3 * (r.manual_seconds or 0)) for r in stage.labelling)
+        stages.append(replace(stage, labelling=slow))
+    text = " ".join(plain_summary(replace(run, stages=tuple(stages))))
+    assert re.search(r": 200 % more \(95 % CI \d+ to \d+\)\.", text) and "saved" not in text
 
 
 def test_charts_mark_every_stage_and_structure(run_path):

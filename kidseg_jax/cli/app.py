@@ -114,14 +114,14 @@ def parse(arguments: type[A], argv: Sequence[str], prog: str, default: A | None 
     """
     import tyro
 
-    said = io.StringIO()
+    printed = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(printed):
             return tyro.cli(arguments, args=argv, prog=prog, default=default)  # pyright: ignore[reportReturnType]
     except SystemExit as end:
         if not end.code:
             raise
-    lines = [" ".join(line.split()) for line in BOX.sub(" ", said.getvalue()).splitlines()]
+    lines = [" ".join(line.split()) for line in BOX.sub(" ", printed.getvalue()).splitlines()]
     title, *more = [line for line in lines if line]
     text = " ".join(more)
     raise ValueError(text if text.startswith(title) else f"{title}: {text}")

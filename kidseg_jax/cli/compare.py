@@ -7,6 +7,11 @@ from typing import TYPE_CHECKING
 
 import tyro
 
+from kidseg_jax.atomic import write_text
+from kidseg_jax.evaluation.mesh_files import write_comparison
+from kidseg_jax.evaluation.mesh_reading import MESH_ENDINGS, read_surface
+from kidseg_jax.formats.volumes import read_labels
+
 if TYPE_CHECKING:
     from kidseg_jax.evaluation.surfaces import Surface
 
@@ -41,17 +46,15 @@ def run(arguments: Arguments) -> int:
     """Print the three measures; write the files where asked."""
     from dataclasses import asdict
 
-    from kidseg_jax.atomic import write_text
-    from kidseg_jax.evaluation.mesh_files import write_comparison
     from kidseg_jax.evaluation.meshes import compare_surfaces, comparison_table
     from kidseg_jax.evaluation.table import to_terminal
 
     if arguments.limit_mm <= 0:
         raise ValueError(f"compare: --limit-mm must be positive, got {arguments.limit_mm}")
     first, second = (load(path, arguments.label) for path in (arguments.a, arguments.b))
-    found = compare_surfaces(first, second, points=arguments.points, seed=arguments.seed)
+    measures = compare_surfaces(first, second, points=arguments.points, seed=arguments.seed)
     title = f"{arguments.a.name} to {arguments.b.name}, mm"
-    print(to_terminal([comparison_table(found, title)]))
+    print(to_terminal([comparison_table(measures, title)]))
     if arguments.out is None:
         return 0
     written = write_comparison(arguments.out, first, second, limit_mm=arguments.limit_mm)
@@ -65,7 +68,7 @@ def run(arguments: Arguments) -> int:
         "volume_b_ml": second.volume_ml if second.is_watertight else None,
         "watertight_a": first.is_watertight,
         "watertight_b": second.is_watertight,
-        "measures": [asdict(measure) for measure in found],
+        "measures": [asdict(measure) for measure in measures],
     }
     write_text(arguments.out / "comparison.json", json.dumps(data, indent=1, allow_nan=False) + "\n")
     print(f"{arguments.out}: comparison.json, {', '.join(written)}")
@@ -74,12 +77,10 @@ def run(arguments: Arguments) -> int:
 
 def load(path: Path, label: int | None) -> "Surface":
     """The surface of a mesh file, or of a label map's value (all above 0 where label is None)."""
-    from kidseg_jax.evaluation.mesh_reading import MESH_ENDINGS, read_surface
     from kidseg_jax.evaluation.surfaces import surface_of
 
     if path.suffix.lower() in MESH_ENDINGS:
         return read_surface(path)
-    from kidseg_jax.formats.volumes import read_labels
 
     labels = read_labels(path)
     mask = labels.array > 0 if label is None else labels.array == label

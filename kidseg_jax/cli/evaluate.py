@@ -9,6 +9,8 @@ from typing import Literal
 
 import tyro
 
+from kidseg_jax.atomic import write_text
+
 HEADLINES = ("dsc", "nsd_1mm", "nsd_2mm", "hd95_mm", "assd_mm", "volume_error_ml", "dice", "surface_dice")
 
 
@@ -34,22 +36,23 @@ class Arguments:
 
 def run(arguments: Arguments) -> int:
     """Measure, write three files, print the means of the usual measures."""
-    from kidseg_jax.atomic import write_text
     from kidseg_jax.evaluation.folders import evaluate_folders, records_csv, summary_table
     from kidseg_jax.evaluation.table import to_markdown, to_terminal
 
-    found = evaluate_folders(arguments.pred, arguments.truth, arguments.scheme, threads=arguments.threads)
+    evaluation = evaluate_folders(
+        arguments.pred, arguments.truth, arguments.scheme, threads=arguments.threads
+    )
     out = arguments.out or arguments.pred
-    if found.records:
-        grid = summary_table(found)
-        data = {"scheme": found.scheme, "records": found.records, "failures": found.failures}
+    if evaluation.records:
+        grid = summary_table(evaluation)
+        data = {"scheme": evaluation.scheme, "records": evaluation.records, "failures": evaluation.failures}
         write_text(out / "evaluation.json", json.dumps(data, indent=1, allow_nan=False) + "\n")
-        write_text(out / "evaluation.csv", records_csv(found))
+        write_text(out / "evaluation.csv", records_csv(evaluation))
         write_text(out / "evaluation.md", to_markdown([grid]))
         print(to_terminal([grid.only(HEADLINES)]))
         print(f"{out}: evaluation.csv, evaluation.json, evaluation.md")
-    for case, reason in found.failures.items():
+    for case, reason in evaluation.failures.items():
         print(f"kidseg_jax: {case}: {' '.join(reason.split())}", file=sys.stderr)
-    if not found.records:
+    if not evaluation.records:
         raise ValueError(f"evaluate: no case of {arguments.pred} could be measured")
-    return 1 if found.failures else 0
+    return 1 if evaluation.failures else 0

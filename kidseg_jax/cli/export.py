@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from kidseg_jax.atomic import write_text
+from kidseg_jax.cohort.folder import find_cases
+from kidseg_jax.cohort.label_maps import label_map, read_structures
+from kidseg_jax.evaluation.mesh_files import Node, write_glb, write_ply, write_stl
+from kidseg_jax.export import labels
 from kidseg_jax.export.datasets import Item, write_bids, write_kits, write_msd, write_nnunet
+from kidseg_jax.export.dicom_seg import write_dicom_seg
+from kidseg_jax.formats import nrrd, seg_nrrd
+from kidseg_jax.formats.volumes import ending_of, read_ct
 from kidseg_jax.imaging.structures import STRUCTURES, Structure
+from kidseg_jax.imaging.volume import on_grid
 
 if TYPE_CHECKING:
     from kidseg_jax.evaluation.surfaces import Surface
@@ -65,7 +73,6 @@ class Arguments:
 
 def run(arguments: Arguments) -> int:
     """Export; 0 when every file is written."""
-    from kidseg_jax.cohort.label_maps import label_map
 
     known = label_map(arguments.label_map, arguments.input).structures
     held = [structure for structure in STRUCTURES if structure.name in known]
@@ -84,10 +91,6 @@ def items(arguments: Arguments) -> Iterator[Item]:
     """The label maps to export, one at a time, in the values of `structures`; CTs are read where the format
     holds them.
     """
-    from kidseg_jax.cohort.folder import find_cases
-    from kidseg_jax.cohort.label_maps import label_map, read_structures
-    from kidseg_jax.formats.volumes import ending_of, read_ct
-    from kidseg_jax.imaging.volume import on_grid
 
     path = arguments.input
     if not path.exists():
@@ -114,8 +117,6 @@ def items(arguments: Arguments) -> Iterator[Item]:
 
 def write_one(arguments: Arguments, item: Item, held: list[Structure]) -> list[Path]:
     """Write one label map in a format of single files; returns what was written."""
-    from kidseg_jax.export import labels
-    from kidseg_jax.formats import nrrd, seg_nrrd
 
     path = arguments.out / f"{item.name}{SINGLE[arguments.to]}"
     if arguments.to == "nifti":
@@ -127,8 +128,6 @@ def write_one(arguments: Arguments, item: Item, held: list[Structure]) -> list[P
     elif arguments.to == "itksnap":
         labels.write_itksnap(path, item.labels, held)
     elif arguments.to == "dicom-seg":
-        from kidseg_jax.export.dicom_seg import write_dicom_seg
-
         if arguments.ct is None or not arguments.ct.is_dir():
             raise ValueError(f"export: dicom-seg needs --ct, the DICOM folder of the CT, got {arguments.ct}")
         write_dicom_seg(path, item.labels, arguments.ct, held, arguments.origin, arguments.series)
@@ -141,7 +140,6 @@ def _write_meshes(arguments: Arguments, item: Item, held: list[Structure]) -> li
     """Surfaces of the structures that have voxels, and a sidecar that says unit and frame."""
     import numpy as np
 
-    from kidseg_jax.evaluation.mesh_files import Node, write_glb, write_ply, write_stl
     from kidseg_jax.evaluation.surfaces import surface_of
 
     surfaces: dict[str, Surface] = {}

@@ -4,14 +4,18 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated
 
 import tyro
 
-from kidseg_jax.cohort.folder import CaseFiles
-from kidseg_jax.cohort.label_maps import LabelMap
+from kidseg_jax.cohort.case import Case
+from kidseg_jax.cohort.folder import CaseFiles, find_cases, find_images, read_drawn
+from kidseg_jax.cohort.label_maps import LabelMap, label_map, read_structures
+from kidseg_jax.formats.nifti import Orientation
+from kidseg_jax.formats.volumes import hounsfield, read_with_notes
+from kidseg_jax.imaging.measure import touched_faces, volumes_ml
 from kidseg_jax.imaging.structures import NAMES
-from kidseg_jax.imaging.volume import Volume
+from kidseg_jax.imaging.volume import Volume, canonical, orientation
 
 HEADINGS = ("case", "patient", "x y z", "mm", "axes", "kidneys", *(f"{name} ml" for name in NAMES))
 
@@ -30,7 +34,7 @@ class Arguments:
     """What the label values mean: kidseg, kits19, kits21, kits23, kipa22, cect, auto or a .toml file."""
     series: str | None = None
     """Which series of a DICOM folder, when it holds several."""
-    form: Literal["sform", "qform", "pixdim"] | None = None
+    orientation: Annotated[Orientation | None, tyro.conf.arg(aliases=["--form"])] = None
     """Which orientation of a NIfTI file to believe, when they contradict each other."""
 
 
@@ -63,8 +67,6 @@ def list_cases(arguments: Arguments) -> tuple[Sequence[CaseFiles], LabelMap]:
     """The cases of the input and what their label values mean; a folder without label maps is a folder of
     CTs.
     """
-    from kidseg_jax.cohort.folder import find_cases, find_images
-    from kidseg_jax.cohort.label_maps import label_map
 
     path = arguments.input
     if not path.exists():
@@ -78,13 +80,10 @@ def list_cases(arguments: Arguments) -> tuple[Sequence[CaseFiles], LabelMap]:
 
 def describe(files: CaseFiles, labels: LabelMap, arguments: Arguments) -> Row:
     """One case's row; what goes wrong while reading it is its reason to be refused."""
-    from kidseg_jax.cohort.label_maps import read_structures
-    from kidseg_jax.formats.volumes import hounsfield, read_with_notes
-    from kidseg_jax.imaging.volume import orientation
 
     row = Row([files.name, files.patient, *[""] * (len(HEADINGS) - 2)])
     try:
-        ct, notes = read_with_notes(files.image, series=arguments.series, form=arguments.form)
+        ct, notes = read_with_notes(files.image, series=arguments.series, orientation=arguments.orientation)
         row.notes += notes
         grid = ct.geometry
         row.cells[2] = " ".join(str(n) for n in grid.shape[::-1])
@@ -104,11 +103,7 @@ def describe(files: CaseFiles, labels: LabelMap, arguments: Arguments) -> Row:
 
 
 def _describe_labels(row: Row, files: CaseFiles, labels: LabelMap, ct: Volume) -> None:
-    from kidseg_jax.cohort.case import Case
-    from kidseg_jax.cohort.folder import read_drawn
     from kidseg_jax.cohort.split import kidneys_of, split_kidneys
-    from kidseg_jax.imaging.measure import touched_faces
-    from kidseg_jax.imaging.volume import canonical
 
     drawn = read_drawn(files, labels, ct)
     _volumes(row, drawn, labels.structures - files.unlabelled)
@@ -129,7 +124,6 @@ def _describe_labels(row: Row, files: CaseFiles, labels: LabelMap, ct: Volume) -
 
 def _volumes(row: Row, drawn: Volume, labelled: frozenset[str]) -> None:
     """Fill in the volume of each structure, `?` where the label map cannot tell it."""
-    from kidseg_jax.imaging.measure import volumes_ml
 
     for i, (name, volume) in enumerate(volumes_ml(drawn.array, drawn.spacing_mm).items()):
         row.cells[6 + i] = f"{volume:.1f}" if name in labelled else "?"

@@ -14,6 +14,8 @@ import tyro
 from kidseg_jax.atomic import write_text
 from kidseg_jax.cli.app import run_verb, value_of
 from kidseg_jax.config import COHORTS, PHANTOM_RECORD, CohortConfig
+from kidseg_jax.formats.volumes import write_volume
+from kidseg_jax.imaging.measure import volumes_ml
 from kidseg_jax.imaging.structures import STRUCTURES
 
 
@@ -89,8 +91,6 @@ def _written(out: Path, index: int) -> bool:
 
 def _write_case(arguments: Arguments, index: int) -> list[float]:
     """Make and write one case; returns the volume of each structure in ml."""
-    from kidseg_jax.formats.volumes import write_volume
-    from kidseg_jax.imaging.measure import volumes_ml
     from kidseg_jax.phantom.cohort import make_case
 
     case = make_case(arguments.config, arguments.seed, index)

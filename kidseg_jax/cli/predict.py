@@ -5,12 +5,17 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import tyro
 
 from kidseg_jax.atomic import write_text
+from kidseg_jax.cohort.folder import find_images
 from kidseg_jax.csv_text import csv_text
+from kidseg_jax.formats.nifti import Orientation
+from kidseg_jax.formats.volumes import read_ct, write_volume
+from kidseg_jax.imaging.measure import volumes_ml
+from kidseg_jax.imaging.preview import write_preview
 from kidseg_jax.imaging.volume import Volume
 from kidseg_jax.network.origin import caution
 
@@ -46,7 +51,7 @@ class Arguments:
     """Predict again what is already there."""
     series: str | None = None
     """Which series of a DICOM folder, when it holds several."""
-    form: Literal["sform", "qform", "pixdim"] | None = None
+    orientation: Annotated[Orientation | None, tyro.conf.arg(aliases=["--form"])] = None
     """Which orientation of a NIfTI file to believe, when they contradict each other."""
     threads: int | None = None
     """Threads of the kernels; all cores when not given."""
@@ -92,14 +97,14 @@ def run(arguments: Arguments) -> int:
             print(f"[{number}/{len(jobs)}] {job.name}: done before")
             continue
         try:
-            found = predict_case(models, job, first or read(job, arguments), arguments)
+            summary = predict_case(models, job, first or read(job, arguments), arguments)
         except (ValueError, OSError, MemoryError) as error:
             if single:
                 raise
             failures.append(f"{job.name}: {' '.join(str(error).split())}")
             print(f"[{number}/{len(jobs)}] {failures[-1]}", file=sys.stderr)
             continue
-        print(f"[{number}/{len(jobs)}] {job.name}: {found}", flush=True)
+        print(f"[{number}/{len(jobs)}] {job.name}: {summary}", flush=True)
     if not single and arguments.statistics:
         _gather(arguments.out or arguments.input, jobs)
     if failures:
@@ -114,7 +119,6 @@ def list_jobs(arguments: Arguments) -> tuple[list[Job], bool]:
     path = arguments.input
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
-    from kidseg_jax.cohort.folder import find_images
 
     images = find_images(path)
     single = images == [(images[0][0], path)]
@@ -137,16 +141,13 @@ def list_jobs(arguments: Arguments) -> tuple[list[Job], bool]:
 
 def read(job: Job, arguments: Arguments) -> Volume:
     """The CT of a job."""
-    from kidseg_jax.formats.volumes import read_ct
 
-    return read_ct(job.image, series=arguments.series, form=arguments.form)
+    return read_ct(job.image, series=arguments.series, orientation=arguments.orientation)
 
 
 def predict_case(models: Any, job: Job, ct: Volume, arguments: Arguments) -> str:
     """Write what is asked for one CT; returns a line about it. Raises ValueError where no kidney is found."""
-    from kidseg_jax.formats.volumes import write_volume
     from kidseg_jax.imaging.postprocess import NOTHING
-    from kidseg_jax.imaging.preview import write_preview
     from kidseg_jax.network.cascade import predict
 
     rules = replace(NOTHING, **dict.fromkeys(arguments.rules, True))
@@ -165,7 +166,6 @@ def predict_case(models: Any, job: Job, ct: Volume, arguments: Arguments) -> str
 def _rows(
     name: str, models: Any, prediction: Any, spacing_mm: tuple[float, float, float]
 ) -> Iterator[tuple[str, ...]]:
-    from kidseg_jax.imaging.measure import volumes_ml
     from kidseg_jax.network.found_kidney import disjoint
     from kidseg_jax.network.models import learned_structures
 

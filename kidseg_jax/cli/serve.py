@@ -14,6 +14,7 @@ from pathlib import Path
 import tyro
 
 from kidseg_jax.network.origin import caution
+from kidseg_jax.rundir import RunDirectory
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,6 @@ def run(arguments: Arguments) -> int:
     from kidseg_jax.labelling.rest.connections import settings
     from kidseg_jax.labelling.rest.stage import open_stage
     from kidseg_jax.labelling.server import make_app
-    from kidseg_jax.rundir import RunDirectory
 
     if not 0 <= arguments.port < 65536:
         raise ValueError(f"serve: --port must be 0 to 65535, got {arguments.port}")

@@ -46,19 +46,19 @@ def label_maps(folder: Path) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder of label maps")
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         name, at = _map_in(path) if path.is_dir() else (_stem(path), path)
         if name is None or at is None:
             continue
-        if name in found:
+        if name in paths:
             raise ValueError(
-                f"{folder}: need one label map per case, got {found[name].name} and {at.name} for {name}"
+                f"{folder}: need one label map per case, got {paths[name].name} and {at.name} for {name}"
             )
-        found[name] = at
-    if not found:
+        paths[name] = at
+    if not paths:
         raise ValueError(f"{folder}: need label maps ({', '.join(ENDINGS)}), got none")
-    return found
+    return paths
 
 
 def evaluate_folders(
@@ -94,13 +94,13 @@ def evaluate_folders(
 
     by_size = sorted(shared, key=lambda case: ours[case].stat().st_size, reverse=True)
     alone = set({endings(case): case for case in by_size}.values())  # first use of a reader: one thread only
-    found = {case: one(case) for case in sorted(alone)}
+    by_case = {case: one(case) for case in sorted(alone)}
     with ThreadPoolExecutor(threads) as pool:
         rest = [case for case in by_size if case not in alone]
-        found |= zip(rest, pool.map(one, rest), strict=True)
+        by_case |= zip(rest, pool.map(one, rest), strict=True)
     records: list[Record] = []
     for case in shared:
-        outcome = found[case]
+        outcome = by_case[case]
         if isinstance(outcome, str):
             failures[case] = outcome
         else:
@@ -160,10 +160,10 @@ def _kits(truth: Volume, predicted: Volume) -> list[Record]:
 
 def _values(truth: Volume, predicted: Volume) -> list[Record]:
     a, b = crop_together(truth.array, predicted.array)
-    found = np.union1d(np.unique(a), np.unique(b))
+    values = np.union1d(np.unique(a), np.unique(b))
     return [
         {"name": f"value {value}", **asdict(measure(a == value, b == value, truth.spacing_mm))}
-        for value in found[found != 0]
+        for value in values[values != 0]
     ]
 
 
@@ -186,9 +186,13 @@ def _named(record: Record, key: str) -> Record:
 def _kits_rows(evaluation: Evaluation) -> Iterator[list[str]]:
     regions = ("kidney_and_mass", "mass", "tumor")
     cases = list(dict.fromkeys(record["case"] for record in evaluation.records))
-    found = {(record["case"], record["name"]): record for record in evaluation.records}
+    records = {(record["case"], record["name"]): record for record in evaluation.records}
     rows = [
-        [found[case, region][measure_name] for measure_name in ("dice", "surface_dice") for region in regions]
+        [
+            records[case, region][measure_name]
+            for measure_name in ("dice", "surface_dice")
+            for region in regions
+        ]
         for case in cases
     ]
     header = [f"{kind}_{name}" for kind in ("Dice", "SD") for name in ("kidney", "masses", "tumor")]

@@ -74,11 +74,11 @@ def _signs(path: Path, kind: str, head: bytes) -> tuple[float, float, float]:
         text = b"\n".join(re.findall(rb"(?m)^(?:comment|obj_info) .*$", head.split(b"end_header")[0]))
     else:
         text = b"\n".join(re.findall(rb"(?m)^\s*#.*$", head))
-    said = {m.decode("ascii", "replace") for m in re.findall(rb"(?:SPACE\s*=\s*|frame )(\w+)", text)}
-    if len(said) > 1 or not said <= set(FRAMES):
-        words = ", ".join(sorted(said))[:80]
+    frames = {m.decode("ascii", "replace") for m in re.findall(rb"(?:SPACE\s*=\s*|frame )(\w+)", text)}
+    if len(frames) > 1 or not frames <= set(FRAMES):
+        words = ", ".join(sorted(frames))[:80]
         raise ValueError(f"{path}: need a frame of LPS or RAS, the file says {words!r}")
-    return FRAMES[said.pop() if said else "LPS"]
+    return FRAMES[frames.pop() if frames else "LPS"]
 
 
 def _read_ply(content: bytes) -> Mesh:

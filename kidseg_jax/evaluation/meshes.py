@@ -144,19 +144,19 @@ def weighted_percentiles(values: np.ndarray, weights: np.ndarray, percents: Iter
     return values[order[at.clip(max=len(order) - 1)]].tolist()
 
 
-def comparison_table(found: Iterable[SurfaceComparison], title: str) -> Table:
+def comparison_table(measures: Iterable[SurfaceComparison], title: str) -> Table:
     """The measures of one pair as a table, how each was taken in its notes."""
-    found = tuple(found)
+    measures = tuple(measures)
     columns = ("rms", "mean", "mean |d|", "min", "5 %", "median", "95 %", "max", "within 2 mm")
     rows = []
-    for one in found:
+    for one in measures:
         numbers = (one.rms_mm, one.mean_mm, one.mean_absolute_mm, one.min_mm)
         numbers += (one.p05_mm, one.median_mm, one.p95_mm, one.max_mm)
         share = None if one.within_2mm is None else 100 * one.within_2mm
         cells = (*(number_cell(number, ".3f") for number in numbers), number_cell(share, ".1f"))
         rows.append(Row(one.mode.replace("_", " "), cells, unit="mm"))
     notes = (
-        *(f"{one.mode.replace('_', ' ')}: {one.how}." for one in found),
+        *(f"{one.mode.replace('_', ' ')}: {one.how}." for one in measures),
         "mm, LPS; within 2 mm in percent.",
     )
     return Table("comparison", title, columns, tuple(rows), notes)

@@ -112,13 +112,13 @@ def _surface_metrics(
     if not (truth.any() and predicted.any()):
         nsd = 0.0 if truth.any() or predicted.any() else None
         return {**dict.fromkeys(names), **dict.fromkeys(TOLERANCES_MM, nsd)}
-    found = kernels.surface_distances(truth, predicted, spacing_mm, SURFACE_DEFINITION, threads=threads)
+    distances = kernels.surface_distances(truth, predicted, spacing_mm, SURFACE_DEFINITION, threads=threads)
     return {
-        "hd_mm": found.hausdorff_mm(),
-        "hd95_mm": found.hausdorff_mm(95),
-        "assd_mm": found.assd_mm(),
-        "surface_rms_mm": found.rms_mm(),
-        **{name: found.nsd(tolerance_mm) for name, tolerance_mm in TOLERANCES_MM.items()},
+        "hd_mm": distances.hausdorff_mm(),
+        "hd95_mm": distances.hausdorff_mm(95),
+        "assd_mm": distances.assd_mm(),
+        "surface_rms_mm": distances.rms_mm(),
+        **{name: distances.nsd(tolerance_mm) for name, tolerance_mm in TOLERANCES_MM.items()},
     }
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from kidseg_jax import __version__
 from kidseg_jax.atomic import written_whole
+from kidseg_jax.formats.dicom import read_slices
 from kidseg_jax.formats.dicom_slices import Slice
 from kidseg_jax.imaging.structures import CATEGORIES, Structure
 from kidseg_jax.imaging.volume import Volume, canonical, on_grid_of, require_same_grid
@@ -65,8 +66,6 @@ def write_dicom_seg(
     """
     hd = _highdicom()
     from pydicom.config import disable_value_validation
-
-    from kidseg_jax.formats.dicom import read_slices
 
     slices, (geometry, _) = read_slices(source, series)
     grid = Volume(np.broadcast_to(np.int8(0), geometry.shape), geometry)

@@ -90,15 +90,15 @@ def list_series(folder: Path) -> tuple[dict[str, list[Slice]], list[Broken], lis
             groups.append([one])
         else:
             group.append(one)
-    found: dict[str, list[Slice]] = {}
+    series: dict[str, list[Slice]] = {}
     for group in sorted(
         (group for groups in by_uid.values() for group in groups),
         key=lambda g: (g[0].series_number.zfill(9), -len(g), g[0].series_uid),
     ):
         number = group[0].series_number or "unnumbered"
         for part, some in _phases(group).items():
-            found[_free(f"{number}/{part}" if part else number, found)] = some
-    return found, there.broken, [f"left out: {n} {what}" for what, n in sorted(there.left_out.items())]
+            series[_free(f"{number}/{part}" if part else number, series)] = some
+    return series, there.broken, [f"left out: {n} {what}" for what, n in sorted(there.left_out.items())]
 
 
 def _alike(a: Slice, b: Slice) -> bool:

@@ -198,17 +198,17 @@ class _Walk:
         return at
 
     def _fragments(self, at: int) -> tuple[tuple[int, int], ...]:
-        found = []
+        fragments = []
         while True:
             try:
                 tag, _, start, length = self._element(at, False)
             except _Break as problem:
                 raise _Break("its pixel data is cut short") from problem
             if tag == SEQUENCE_END:
-                return tuple(found)
+                return tuple(fragments)
             if tag != ITEM or length > self.size - start:
                 raise _Break("its pixel data is cut short")
-            found.append((start, length))
+            fragments.append((start, length))
             at = start + length
 
     def _bytes(self, at: int, n: int) -> bytes:

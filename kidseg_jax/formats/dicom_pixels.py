@@ -60,8 +60,8 @@ def _packed(where: str, one: Slice) -> np.ndarray:
     image_io.SetFileName(str(one.path))
     try:
         image_io.ReadImageInformation()
-        found = image_io.GetRescaleSlope(), image_io.GetRescaleIntercept()
-        if found != (one.rescale or (1.0, 0.0)):
+        rescale = image_io.GetRescaleSlope(), image_io.GetRescaleIntercept()
+        if rescale != (one.rescale or (1.0, 0.0)):
             raise ValueError(f"{where}: its decoder does not rescale its values to HU")
         kind = image_io.GetComponentTypeAsString(image_io.GetComponentType())
         pixel = itk.SS if kind in ("short", "char", "unsigned_char") else itk.F
@@ -119,7 +119,7 @@ def _rle_bytes(content: bytes) -> list[int]:
     if len(content) < RLE_HEADER_BYTES:
         return []
     n, *starts = struct.unpack("<16I", content[:RLE_HEADER_BYTES])
-    found = []
+    sizes = []
     for at, end in pairwise([*starts[: min(n, 15)], len(content)]):
         total, end = 0, min(end, len(content))
         while at < end:
@@ -131,5 +131,5 @@ def _rle_bytes(content: bytes) -> list[int]:
                 copied = count + 1 if count < 128 else 0
                 total += min(copied, end - at - 1)
                 at += 1 + copied
-        found.append(total)
-    return found
+        sizes.append(total)
+    return sizes

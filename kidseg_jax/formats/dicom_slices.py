@@ -83,53 +83,53 @@ class Scan(NamedTuple):
 
 def scan(folder: Path) -> Scan:
     """Every CT image of a folder and of the folders below it, and what else is there."""
-    found = Scan([], [], Counter())
+    scan = Scan([], [], Counter())
     others: list[tuple[str, str, Other]] = []
     foreign: list[tuple[Path, str]] = []
     root = folder.resolve()
     for path in walk(folder):
         name = str(path.relative_to(folder))
         if path.is_dir():
-            found.left_out["linked folders"] += 1
+            scan.left_out["linked folders"] += 1
         elif path.is_symlink() and not (path.is_file() and path.resolve().is_relative_to(root)):
-            found.broken.append(Broken(name, "", "a link to no file of this folder, which is not followed"))
+            scan.broken.append(Broken(name, "", "a link to no file of this folder, which is not followed"))
         elif not path.is_file():
-            found.left_out["pipes or devices"] += 1
+            scan.left_out["pipes or devices"] += 1
         elif (header := read_header(path)) is None:
             foreign.append((path, name))
         elif DIRECTORY_CLASS not in (header.text("media class"), header.text("class")):
             one = slice_of(path, name, header)
             if isinstance(one, Slice):
-                found.slices.append(one)
+                scan.slices.append(one)
             elif isinstance(one, Broken):
-                found.broken.append(one)
+                scan.broken.append(one)
             else:
                 others.append((name, header.text("series"), one))
-    series = {one.series_uid for one in found.slices}
+    series = {one.series_uid for one in scan.slices}
     for name, series_uid, other in others:
         if other.stray and series_uid in series:
-            found.broken.append(Broken(name, series_uid, f"is one of the {other.kind}"))
+            scan.broken.append(Broken(name, series_uid, f"is one of the {other.kind}"))
         else:
-            found.left_out[other.kind] += 1
-    shapes = {_shape(one.path) for one in found.slices}
+            scan.left_out[other.kind] += 1
+    shapes = {_shape(one.path) for one in scan.slices}
     for path, name in foreign:
         if path.suffix.lower() in ENDINGS or _shape(path) in shapes:
-            found.broken.append(Broken(name, "", "named like a slice, but no DICOM"))
+            scan.broken.append(Broken(name, "", "named like a slice, but no DICOM"))
         elif path.name.upper() != "DICOMDIR":
-            found.left_out["files that are not DICOM"] += 1
-    return found
+            scan.left_out["files that are not DICOM"] += 1
+    return scan
 
 
 def walk(folder: Path) -> list[Path]:
     """Every file of a folder and of those below it, sorted, and links to folders, which are not entered;
     hidden ones are passed over.
     """
-    found = []
+    paths = []
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         links = [name for name in folders if Path(place, name).is_symlink()]
-        found += [Path(place, name) for name in sorted(names + links) if not name.startswith(".")]
-    return found
+        paths += [Path(place, name) for name in sorted(names + links) if not name.startswith(".")]
+    return paths
 
 
 def _shape(path: Path) -> str:

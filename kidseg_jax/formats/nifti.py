@@ -11,9 +11,9 @@ import numpy as np
 from kidseg_jax.formats.grid import Grid, grid_of
 from kidseg_jax.formats.raw import Stored, check_length, first_bytes, packing_of, read_stored, require_room
 
-Form = Literal["sform", "qform", "pixdim"]
+Orientation = Literal["sform", "qform", "pixdim"]
 HEADER_BYTES = 348
-NAME_IT = "in predict and info, --form"
+NAME_IT = "in predict and info, --orientation"
 FORM_TOLERANCE_VOXELS = 0.1
 HALF_TURN = 1e-7  # below this 1 - b2 - c2 - d2 is rounding of float32, as the standard's own code has it
 TYPES = {
@@ -103,15 +103,15 @@ def read_voxels(path: Path, header: Header) -> np.ndarray:
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what is not finite is refused
-def grid_of_header(where: str, header: Header, form: Form | None = None) -> Grid:
+def grid_of_header(where: str, header: Header, orientation: Orientation | None = None) -> Grid:
     """The grid of a header in LPS: from its sform, else its qform.
 
     Both stored and apart by more than a tenth of a voxel, or an sform whose columns contradict pixdim, or
     neither stored: ValueError, until the caller names the one to believe (`pixdim`: axes run left, posterior,
     superior).
     """
-    if form is None:
-        form = _only_form(where, header)
+    if orientation is None:
+        orientation = _only_orientation(where, header)
     notes: list[str] = []
     if any(p < 0 for p in header.pixdim[1:4]):
         notes.append(f"pixdim {header.pixdim[1:4]} is negative: its size is used")
@@ -119,14 +119,14 @@ def grid_of_header(where: str, header: Header, form: Form | None = None) -> Grid
         notes.append("scl_slope is nan: voxels are taken as stored")
     if header.unit_mm != 1.0:
         notes.append(f"lengths are stored in units of {header.unit_mm:g} mm: converted")
-    steps, origin = _affine(where, header, form)
+    steps, origin = _affine(where, header, orientation)
     grid = grid_of(
         where, header.sizes, RAS_TO_LPS @ steps * header.unit_mm, RAS_TO_LPS @ origin * header.unit_mm
     )
     return Grid(grid.geometry, (*notes, *grid.notes))
 
 
-def _only_form(where: str, header: Header) -> Form:
+def _only_orientation(where: str, header: Header) -> Orientation:
     if header.sform_code <= 0 and header.qform_code <= 0:
         raise ValueError(
             f"{where}: no orientation is stored (qform and sform codes are 0): store one; {NAME_IT} "
@@ -161,13 +161,13 @@ def _only_form(where: str, header: Header) -> Form:
     return "sform"
 
 
-def _affine(where: str, header: Header, form: Form) -> tuple[np.ndarray, np.ndarray]:
-    """Steps (columns, RAS) and origin of one form, in stored units."""
-    if form == "sform":
+def _affine(where: str, header: Header, orientation: Orientation) -> tuple[np.ndarray, np.ndarray]:
+    """Steps (columns, RAS) and origin of one orientation, in stored units."""
+    if orientation == "sform":
         rows = np.array(header.s_rows, float).reshape(3, 4)
         return rows[:, :3], rows[:, 3]
     pixdim = np.abs(header.pixdim[1:4]).astype(float)
-    if form == "pixdim":
+    if orientation == "pixdim":
         return RAS_TO_LPS @ np.diag(pixdim), np.zeros(3)
     b, c, d = header.quaternion
     rest = 1.0 - (b * b + c * c + d * d)

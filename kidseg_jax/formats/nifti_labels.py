@@ -15,7 +15,9 @@ from kidseg_jax.formats.raw import SPARE_BYTES, fill, require_end, voxel_stream
 BLOCK_BYTES = 1 << 18  # fits a core's own cache
 
 
-def read_nifti_labels(path: Path, form: nifti.Form | None = None) -> tuple[np.ndarray, Grid] | None:
+def read_nifti_labels(
+    path: Path, orientation: nifti.Orientation | None = None
+) -> tuple[np.ndarray, Grid] | None:
     """Labels uint8 (z, y, x) and the grid of a .nii or .nii.gz file, without ITK.
 
     None for every file that is not plainly a whole label map (broken, cut, scaled, fractions, values beyond
@@ -23,7 +25,7 @@ def read_nifti_labels(path: Path, form: nifti.Form | None = None) -> tuple[np.nd
     """
     try:
         header = nifti.read_header(path)
-        grid = nifti.grid_of_header(path.name, header, form)
+        grid = nifti.grid_of_header(path.name, header, orientation)
         if header.scaled:
             return None
         stored = header.stored(path)
@@ -50,8 +52,8 @@ def _labels_of(stream: BinaryIO, dtype: np.dtype, n: int) -> np.ndarray | None:
             stored = some.view(dtype)
             if dtype != np.uint8 and not (stored.min() >= 0 and stored.max() <= 255):
                 return None
-            found = stored.astype(np.uint8)
-            if not np.array_equal(found, stored):
+            narrow = stored.astype(np.uint8)
+            if not np.array_equal(narrow, stored):
                 return None
-            labels[at : at + len(found)] = found
+            labels[at : at + len(narrow)] = narrow
     return labels

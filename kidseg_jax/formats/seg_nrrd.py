@@ -98,14 +98,14 @@ def read_segmentation(path: Path) -> tuple[np.ndarray, Grid, tuple[Segment, ...]
     grid = nrrd.grid_of_fields(where, fields)
     stored = nrrd.read_voxels(path, fields, start)
     layers = np.moveaxis(stored, -1 - lists[0], 0) if lists else stored[None]
-    found = _segments(where, fields)
-    if max(len(found), len(layers)) > 255:
-        raise ValueError(f"{where}: need up to 255 segments, got {len(found)} in {len(layers)} layers")
-    if not found or len(layers) == 1:
+    segments = _segments(where, fields)
+    if max(len(segments), len(layers)) > 255:
+        raise ValueError(f"{where}: need up to 255 segments, got {len(segments)} in {len(layers)} layers")
+    if not segments or len(layers) == 1:
         if layers.min() < 0 or layers.max() > 255:
             raise ValueError(f"{where}: label values must be 0 to 255, got {layers.min()} to {layers.max()}")
-        return layers[0].astype(np.uint8), grid, tuple(segment for _, _, segment in found)
-    return *_merged(where, layers, found, grid), tuple(_renumbered(found))
+        return layers[0].astype(np.uint8), grid, tuple(segment for _, _, segment in segments)
+    return *_merged(where, layers, segments, grid), tuple(_renumbered(segments))
 
 
 def _merged(where: str, layers: np.ndarray, found: list, grid: Grid) -> tuple[np.ndarray, Grid]:
@@ -138,7 +138,7 @@ def _renumbered(found: list) -> list[Segment]:
 def _segments(where: str, fields: dict[str, str]) -> list[tuple[int, int, Segment]]:
     """(layer, stored value, segment) for each segment of the header."""
     numbers = sorted(int(m[1]) for key in fields if (m := re.fullmatch(r"Segment(\d+)_ID", key)))
-    found = []
+    segments = []
     for i in numbers:
         get = {k: fields.get(f"Segment{i}_{k}", "") for k in ("Name", "Color", "LabelValue", "Layer", "Tags")}
         try:
@@ -150,8 +150,8 @@ def _segments(where: str, fields: dict[str, str]) -> list[tuple[int, int, Segmen
             ) from error
         code = re.search(r"TerminologyEntry:[^~]*~[^~]*~[^^~]*\^([^^~]+)\^", get["Tags"])
         rgb = (colour[0], colour[1], colour[2]) if len(colour) == 3 else None
-        found.append((layer, label, Segment(label, get["Name"], rgb, code[1] if code else None)))
-    return found
+        segments.append((layer, label, Segment(label, get["Name"], rgb, code[1] if code else None)))
+    return segments
 
 
 def _boxes(array: np.ndarray, most: int) -> list[str]:

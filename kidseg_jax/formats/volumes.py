@@ -13,6 +13,7 @@ import numpy as np
 
 from kidseg_jax.atomic import written_whole
 from kidseg_jax.formats import metaimage, nifti, nifti_labels, nifti_write, nrrd, seg_nrrd
+from kidseg_jax.formats.dicom import read_series
 from kidseg_jax.formats.grid import Grid, grid_of
 from kidseg_jax.formats.raw import MOST_GZIP_RATIO, fill, require_plain, require_room
 from kidseg_jax.imaging.volume import Volume, as_int16
@@ -36,55 +37,57 @@ class Reading(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def read_volume(path: str | Path, *, series: str | None = None, form: nifti.Form | None = None) -> Volume:
+def read_volume(
+    path: str | Path, *, series: str | None = None, orientation: nifti.Orientation | None = None
+) -> Volume:
     """The one 3-D volume of a file or DICOM folder, in LPS; what `read_with_notes` repaired is logged as a
     warning.
     """
-    return _noted(Path(path), read_with_notes(path, series=series, form=form))
+    return _noted(Path(path), read_with_notes(path, series=series, orientation=orientation))
 
 
 def read_with_notes(
-    path: str | Path, *, series: str | None = None, form: nifti.Form | None = None
+    path: str | Path, *, series: str | None = None, orientation: nifti.Orientation | None = None
 ) -> Reading:
     """The one 3-D volume of a .nii, .nii.gz, .nrrd, .seg.nrrd, .mha, .mhd, .npz file or of a DICOM folder.
 
     uint8 and int16 voxels stay (one array, no second copy), other whole numbers become int16, and
-    floating point becomes float32, scaled as the file says. series: which of several DICOM series; form:
-    which of two contradicting NIfTI orientations. ITK is needed for DICOM alone. A header may name a plain
-    file in its own folder and no other. Raises ValueError, in one line, for what cannot be read without
-    guessing: other endings, broken or cut files, more than one volume, no or impossible geometry, nan voxels,
-    whole numbers outside int16, more voxels than `raw.room_bytes`. FileNotFoundError: no such path.
+    floating point becomes float32, scaled as the file says. series: which of several DICOM series;
+    orientation: which of two contradicting ones of a NIfTI file. ITK is needed for DICOM alone. A header may
+    name a plain file in its own folder and no other. Raises ValueError, in one line, for what cannot be read
+    without guessing: other endings, broken or cut files, more than one volume, no or impossible geometry, nan
+    voxels, whole numbers outside int16, more voxels than `raw.room_bytes`. FileNotFoundError: no such path.
     """
     path = Path(path)
     if path.is_dir():
-        from kidseg_jax.formats.dicom import read_series
-
         array, grid = read_series(path, series)
     else:
         require_plain(path)
-        array, grid = _read_file(path, form)
+        array, grid = _read_file(path, orientation)
     return Reading(Volume(_plain(path.name, array), grid.geometry), grid.notes)
 
 
-def read_ct(path: str | Path, *, series: str | None = None, form: nifti.Form | None = None) -> Volume:
+def read_ct(
+    path: str | Path, *, series: str | None = None, orientation: nifti.Orientation | None = None
+) -> Volume:
     """A CT in int16 HU, fractions rounded; ValueError, with the numbers, for an image that cannot be a CT of
     a body.
     """
-    volume = read_volume(path, series=series, form=form)
+    volume = read_volume(path, series=series, orientation=orientation)
     return volume.with_array(hounsfield(Path(path).name, volume.array))
 
 
-def read_labels(path: str | Path, *, form: nifti.Form | None = None) -> Volume:
+def read_labels(path: str | Path, *, orientation: nifti.Orientation | None = None) -> Volume:
     """A label map in uint8; ValueError for values that are not whole numbers of 0 to 255.
 
     What `read_with_notes` repaired is logged as a warning.
     """
     path = Path(path)
     if path.is_file() and ending_of(path) in (".nii", ".nii.gz"):
-        found = nifti_labels.read_nifti_labels(path, form)
-        if found is not None:
-            return _noted(path, Reading(Volume(found[0], found[1].geometry), found[1].notes))
-    volume = read_volume(path, form=form)
+        labels = nifti_labels.read_nifti_labels(path, orientation)
+        if labels is not None:
+            return _noted(path, Reading(Volume(labels[0], labels[1].geometry), labels[1].notes))
+    volume = read_volume(path, orientation=orientation)
     return volume.with_array(whole_labels(path.name, volume.array))
 
 
@@ -155,7 +158,7 @@ def _noted(path: Path, reading: Reading) -> Volume:
     return reading.volume
 
 
-def _read_file(path: Path, form: nifti.Form | None) -> tuple[np.ndarray, Grid]:
+def _read_file(path: Path, orientation: nifti.Orientation | None) -> tuple[np.ndarray, Grid]:
     ending = ending_of(path)
     if not ending:
         raise ValueError(f"{path.name}: need a DICOM folder or a file ending in {', '.join(ENDINGS)}")
@@ -168,7 +171,7 @@ def _read_file(path: Path, form: nifti.Form | None) -> tuple[np.ndarray, Grid]:
         return array, grid
     if ending in (".nii", ".nii.gz"):
         header = nifti.read_header(path)
-        grid = nifti.grid_of_header(path.name, header, form)
+        grid = nifti.grid_of_header(path.name, header, orientation)
         return nifti.read_voxels(path, header), grid
     return metaimage.read_meta(path) if ending in (".mha", ".mhd") else nrrd.read_nrrd(path)
 
@@ -229,19 +232,19 @@ def _member(archive: zipfile.ZipFile, name: str, rank: int) -> np.ndarray:
     with archive.open(entry) as stream:
         start = stream.read(10)
         header = stream.read(int.from_bytes(start[8:10], "little")).decode("latin-1")
-        said = NPY_HEADER.fullmatch(header)
-        if not start.startswith(b"\x93NUMPY\1") or said is None:
+        match = NPY_HEADER.fullmatch(header)
+        if not start.startswith(b"\x93NUMPY\1") or match is None:
             raise ValueError(f"{name}: need an array of numbers, got {header[:80]!r}")
-        dtype, shape = np.dtype(said["descr"]), [int(n) for n in re.findall(r"\d+", said["shape"])]
+        dtype, shape = np.dtype(match["descr"]), [int(n) for n in re.findall(r"\d+", match["shape"])]
         n_bytes = math.prod(shape) * dtype.itemsize
         if len(shape) != rank:
             raise ValueError(f"need array (z, y, x) and vectors, {name} has shape {tuple(shape)}")
         if 10 + len(header) + n_bytes != entry.file_size or n_bytes > entry.compress_size * MOST_GZIP_RATIO:
             raise ValueError(f"{name}: cannot hold the {n_bytes} bytes that it claims")
-        array = np.empty(shape if said["fortran"] == "False" else shape[::-1], dtype)
+        array = np.empty(shape if match["fortran"] == "False" else shape[::-1], dtype)
         if fill(stream, array.reshape(-1).view(np.uint8).data) < n_bytes or stream.read(1):
             raise ValueError(f"{name}: cut short")
-    return array if said["fortran"] == "False" else array.T
+    return array if match["fortran"] == "False" else array.T
 
 
 def _write_npz(path: Path, volume: Volume) -> None:

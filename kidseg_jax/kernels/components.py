@@ -52,14 +52,14 @@ def label_components(
     chosen = None if dtype is None else np.dtype(dtype)
     if chosen is not None and (chosen.kind not in "ui" or not chosen.isnative):
         raise TypeError(f"{where}: dtype must be a native integer type, got {chosen}")
-    found = _find(where, volume, labels, connectivity, threads)
-    n = len(found)
+    parts = _find(where, volume, labels, connectivity, threads)
+    n = len(parts)
     if chosen is None:
         chosen = np.min_scalar_type(n)
     elif n > np.iinfo(chosen.str).max:
         raise ValueError(f"{where}: {n} components do not fit dtype {chosen}")
     components = zeros_in_order_of(volume, chosen)
-    found.write(components)
+    parts.write(components)
     return components.reshape(labels.shape) if labels.ndim == 2 else components, n
 
 
@@ -70,10 +70,10 @@ def component_stats(labels: Array, connectivity: int = 26, *, threads: int = 1) 
     """
     where = "component_stats"
     volume = require_labels(where, "labels", labels)
-    found = _find(where, volume, labels, connectivity, threads)
-    voxels, lo, hi, total = found.stats()
+    components = _find(where, volume, labels, connectivity, threads)
+    voxels, lo, hi, total = components.stats()
     centroid = total / np.maximum(voxels, 1)[:, np.newaxis]
-    label = np.ones(len(voxels), bool) if labels.dtype == bool else found.labels().view(labels.dtype)
+    label = np.ones(len(voxels), bool) if labels.dtype == bool else components.labels().view(labels.dtype)
     axes = slice(3 - labels.ndim, 3)
     return ComponentStats(label, voxels, lo[:, axes], hi[:, axes], centroid[:, axes])
 

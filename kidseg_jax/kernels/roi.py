@@ -48,13 +48,13 @@ def bounding_box(
     spacing = require_spacing(where, spacing_mm)
     if not (math.isfinite(margin_mm) and margin_mm >= 0):
         raise ValueError(f"{where}: margin_mm must be finite and not negative, got {margin_mm!r}")
-    found = _kernels.bounding_box(volume)
-    if found is None:
+    box = _kernels.bounding_box(volume)
+    if box is None:
         return None
     margin = [math.ceil(margin_mm / s - 1e-9) for s in spacing]
     lo, hi = (
-        (c - m for c, m in zip(found[0], margin, strict=True)),
-        (c + m for c, m in zip(found[1], margin, strict=True)),
+        (c - m for c, m in zip(box[0], margin, strict=True)),
+        (c + m for c, m in zip(box[1], margin, strict=True)),
     )
     return _box(where, (tuple(lo), tuple(hi)))
 

@@ -74,12 +74,12 @@ def predict(
             if kidney is not None:
                 by_side[candidate.side] = kidney
         waiting = [c for c in waiting if c not in looked_at and c.side not in by_side]
-    found = [by_side[side] for side in SIDES if side in by_side]
+    kidneys = [by_side[side] for side in SIDES if side in by_side]
     if rules not in (NOTHING, DEFAULT):
-        found = after_rules(found, turned, rules)
-    labels = pasted([(kidney.lo, kidney.labels) for kidney in found], ct, threads)
+        kidneys = after_rules(kidneys, turned, rules)
+    labels = pasted([(kidney.lo, kidney.labels) for kidney in kidneys], ct, threads)
     lap("export")
-    return Prediction(labels, tuple(found))
+    return Prediction(labels, tuple(kidneys))
 
 
 def _stopwatch(laps_s: dict[str, float] | None) -> Callable[[str], None]:
@@ -134,9 +134,9 @@ def _look(
         return kidney if is_kidney(traits_of(kidney, candidate, roi, scores, ct)) else None
 
     with ThreadPoolExecutor(min(threads, len(candidates))) as pool:
-        found = list(pool.map(judged, candidates, *zip(*whole, strict=True)))
+        kidneys = list(pool.map(judged, candidates, *zip(*whole, strict=True)))
     lap("export")
-    return found
+    return kidneys
 
 
 def _whole(

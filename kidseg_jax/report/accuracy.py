@@ -89,11 +89,11 @@ def dsc_table(run: Run) -> Table:
         )
         for stage in run.stages
     ]
-    for found in comparisons(run):
-        name = f"{found.before.stage} vs {found.after.stage}"
-        ours = zip(found.p, found.tests, strict=True)
+    for comparison in comparisons(run):
+        name = f"{comparison.before.stage} vs {comparison.after.stage}"
+        ours = zip(comparison.p, comparison.tests, strict=True)
         rows.append(Row(f"p, {name}", tuple(_p_cell(p, t.change.patients) for p, t in ours), unit="p"))
-        cells = tuple(_p_cell(test.p_t, test.change.n) for test in found.tests)
+        cells = tuple(_p_cell(test.p_t, test.change.n) for test in comparison.tests)
         rows.append(Row(f"[published t-test, {name}]", cells, unit="p"))
     for stage, values in published.DSC_PERCENT.items():
         cells = tuple(Cell(f"{mean:.2f} ± {sd:.2f}", mean, sd) for mean, sd in values)
@@ -111,8 +111,8 @@ def dsc_table(run: Run) -> Table:
 def statistics_table(run: Run) -> Table:
     """Table 1b: change, interval, effect size, tests and what could have been found."""
     rows: list[Row] = []
-    for found in comparisons(run):
-        tests, title = found.tests, f"{found.before.stage} vs {found.after.stage} "
+    for comparison in comparisons(run):
+        tests, title = comparison.tests, f"{comparison.before.stage} vs {comparison.after.stage} "
         rows += [
             Row(
                 title + "change",
@@ -129,7 +129,7 @@ def statistics_table(run: Run) -> Table:
             ),
             Row(title + "effect d_z", tuple(number_cell(t.effect_size, "+.2f", t.change.n) for t in tests)),
             Row(title + "p", tuple(_p_cell(t.change.p, t.change.patients) for t in tests), unit="p"),
-            Row(title + "p, Holm", tuple(map(_p_cell, found.p)), unit="p"),
+            Row(title + "p, Holm", tuple(map(_p_cell, comparison.p)), unit="p"),
             Row(
                 title + "p, Wilcoxon",
                 tuple(_p_cell(t.p_wilcoxon, t.change.patients) for t in tests),
@@ -163,10 +163,10 @@ def statistics_table(run: Run) -> Table:
 def stage_sentences(run: Run) -> list[str]:
     """One sentence per structure and tested pair of stages; words follow the numbers."""
     return [
-        f"{as_sentence(heading)}, stage {found.before.stage} to {found.after.stage}: "
+        f"{as_sentence(heading)}, stage {comparison.before.stage} to {comparison.after.stage}: "
         f"{verdict(test.change, p)}."
-        for found in comparisons(run)
-        for heading, test, p in zip(HEADINGS, found.tests, found.p, strict=True)
+        for comparison in comparisons(run)
+        for heading, test, p in zip(HEADINGS, comparison.tests, comparison.p, strict=True)
     ]
 
 
@@ -177,13 +177,13 @@ def as_sentence(words: str) -> str:
 
 def falls(run: Run) -> list[tuple[Estimate, str]]:
     """Where the mean over kidneys falls from one stage to the next, the largest fall first, and where."""
-    found: list[tuple[float, Estimate, str]] = []
+    fallen: list[tuple[float, Estimate, str]] = []
     for before, after in pairwise(run.stages):
         for column, heading in zip(COLUMNS, HEADINGS, strict=True):
             change = compare_stages(before, after, column).change
             if change.value is not None and change.value < 0:
-                found.append((change.value, change, f"{heading} from stage {before.stage} to {after.stage}"))
-    return [(change, where) for _, change, where in sorted(found, key=lambda fall: fall[0])]
+                fallen.append((change.value, change, f"{heading} from stage {before.stage} to {after.stage}"))
+    return [(change, where) for _, change, where in sorted(fallen, key=lambda fall: fall[0])]
 
 
 def format_change(change: Estimate) -> str:

@@ -28,12 +28,12 @@ class Effort:
 
 def efforts(manual: Sequence[Work], corrected: Sequence[Work]) -> dict[str, Effort]:
     """By column: the times of both sides; the same patients may stand on both."""
-    found = {}
+    by_column = {}
     for column in COLUMNS:
         (before, owners), (after, later_owners) = (_times(side, column) for side in (manual, corrected))
         saving = saving_of(before, owners, after, later_owners)
-        found[column] = Effort(summarise(before), summarise(after), saving)
-    return found
+        by_column[column] = Effort(summarise(before), summarise(after), saving)
+    return by_column
 
 
 def run_efforts(run: Run) -> dict[str, Effort]:
@@ -96,8 +96,8 @@ def ledger_tables(chain: Chain) -> list[Table]:
 def rms_table(run: Run) -> Table:
     """Table 3: surface RMS in mm for the three pairs, per mode, with direction and sampling named."""
     records = [record for stage in run.stages for record in stage.surfaces]
-    found = dict.fromkeys(record.mode for record in records)
-    modes = [mode for mode in MODES if mode in found] + [mode for mode in found if mode not in MODES]
+    names = dict.fromkeys(record.mode for record in records)
+    modes = [mode for mode in MODES if mode in names] + [mode for mode in names if mode not in MODES]
     rows = [
         Row(
             mode.replace("_", " "),
@@ -139,16 +139,16 @@ def _work(records: Sequence[LabellingRecord]) -> list[tuple[Work, Work]]:
 
     A structure that the truth lacks counts in the corrected total only: it took time and is no pair.
     """
-    found: dict[str, tuple[Work, Work]] = {}
+    works: dict[str, tuple[Work, Work]] = {}
     for record in records:
         pair = [Work(record.patient, record.simulated, whole_s=0.0) for _ in range(2)]
-        manual, corrected = found.setdefault(record.kidney, (pair[0], pair[1]))
+        manual, corrected = works.setdefault(record.kidney, (pair[0], pair[1]))
         for work, seconds in ((manual, record.manual_seconds), (corrected, record.corrected_seconds)):
             work.structures.add(record.structure)
             work.whole_s = (work.whole_s or 0.0) + (seconds or 0.0)
             if record.manual_seconds is not None and seconds is not None:
                 work.labels[record.structure] = seconds
-    return list(found.values())
+    return list(works.values())
 
 
 def _efforts(both: Sequence[tuple[Work, Work]]) -> dict[str, Effort]:

@@ -41,14 +41,14 @@ def spread(ranked: list[tuple[float, str]]) -> list[tuple[str, float, str]]:
 
 def worst_surfaces(run: Run) -> dict[str, tuple[int, str, float]]:
     """Per pair: stage, kidney and RMS in mm of the worst kidney of the last stage that compared surfaces."""
-    found: dict[str, tuple[int, str, float]] = {}
+    worst: dict[str, tuple[int, str, float]] = {}
     for stage in reversed(run.stages):
         for pair in PAIRS:
             ranked = ranked_surfaces(stage, pair)
-            if ranked and pair not in found:
+            if ranked and pair not in worst:
                 rms_mm, kidney = ranked[-1]
-                found[pair] = (stage.stage, kidney, rms_mm)
-    return {pair: found[pair] for pair in PAIRS if pair in found}
+                worst[pair] = (stage.stage, kidney, rms_mm)
+    return {pair: worst[pair] for pair in PAIRS if pair in worst}
 
 
 def dsc_of(stage: StageRecord, kidney: str) -> list[TestRecord]:

@@ -113,10 +113,10 @@ def _volume_cell(volumes: tuple[float, float] | None) -> Cell:
 
 
 def _limits(errors: dict[str, float]) -> tuple[float, float] | None:
-    found = summarise(list(errors.values()))
-    if found.mean is None or found.sd is None:
+    summary = summarise(list(errors.values()))
+    if summary.mean is None or summary.sd is None:
         return None
-    return found.mean - 1.96 * found.sd, found.mean + 1.96 * found.sd
+    return summary.mean - 1.96 * summary.sd, summary.mean + 1.96 * summary.sd
 
 
 def _part_cell(ml: float, whole_ml: float, n: int) -> Cell:

@@ -77,9 +77,9 @@ def _summary(run: Run) -> str:
 
 def _minutes(run: Run) -> str:
     chart = minutes_chart(run)
-    said = f"{'Simulated minutes' if run.simulated else 'Minutes'} per kidney, mean."
+    caption = f"{'Simulated minutes' if run.simulated else 'Minutes'} per kidney, mean."
     return (
-        f"<figure><div class='table wide'>{chart}</div><figcaption>{said}</figcaption></figure>"
+        f"<figure><div class='table wide'>{chart}</div><figcaption>{caption}</figcaption></figure>"
         if chart
         else ""
     )

@@ -164,14 +164,14 @@ def _records(
 ) -> tuple[R, ...]:
     names = [part.name for part in fields(kind)]
     needed += tuple(part.name for part in fields(kind) if part.default is MISSING)
-    found = []
+    kept = []
     for row in rows:
         if missing := [each for each in needed if each not in row]:
             raise ValueError(f"{path}: every {name!r} record needs {missing}, got {sorted(row)}")
         if row.get("structure", NAMES[0]) not in NAMES:
             raise ValueError(f"{path}: structure must be one of {NAMES}, got {row['structure']!r}")
-        found.append(kind(**{each: row[each] for each in names if each in row}))
-    return tuple(found)
+        kept.append(kind(**{each: row[each] for each in names if each in row}))
+    return tuple(kept)
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 from kidseg_jax.atomic import write_text, written_whole
+from kidseg_jax.evaluation.mesh_files import write_comparison
 from kidseg_jax.evaluation.table import Table, to_csv, to_markdown, to_terminal
 from kidseg_jax.report.examples import snapshot_of, worst_surfaces
 from kidseg_jax.report.ledger_summary import ledger_html
@@ -45,10 +46,9 @@ def _worst(run: Run) -> dict[str, Drawing]:
     """
     if importlib.util.find_spec("open3d") is None:
         return {}
-    from kidseg_jax.evaluation.mesh_files import write_comparison
     from kidseg_jax.report.scenes import LIMIT_MM, plotly_figure, scene_of, still, surfaces_of
 
-    found = {}
+    drawings = {}
     for pair, (stage, kidney, rms_mm) in worst_surfaces(run).items():
         snapshot = snapshot_of(run, stage, kidney)
         surfaces = None if snapshot is None else surfaces_of(snapshot, pair)
@@ -57,13 +57,13 @@ def _worst(run: Run) -> dict[str, Drawing]:
         first, second = pair.split("_")
         folder = RunDirectory(run.path).meshes(pair)
         files = write_comparison(folder, *surfaces, limit_mm=LIMIT_MM, names=(first, second))
-        said = {"kidney": kidney, "stage": stage, "pair": pair, "units": "mm", "frame": "LPS"}
-        said |= {"colour_limit_mm": LIMIT_MM, "area_symmetric_rms_mm": rms_mm, "files": files}
-        write_text(folder / "kidney.json", json.dumps(said, indent=1) + "\n")
+        record = {"kidney": kidney, "stage": stage, "pair": pair, "units": "mm", "frame": "LPS"}
+        record |= {"colour_limit_mm": LIMIT_MM, "area_symmetric_rms_mm": rms_mm, "files": files}
+        write_text(folder / "kidney.json", json.dumps(record, indent=1) + "\n")
         scene = scene_of(pair, *surfaces)
         caption = f"{kidney}, stage {stage}; RMS {rms_mm:.2f} mm over the area of both surfaces"
-        found[pair] = Drawing(scene.title, caption, plotly_figure(scene), still(scene))
-    return found
+        drawings[pair] = Drawing(scene.title, caption, plotly_figure(scene), still(scene))
+    return drawings
 
 
 def _write_tables(run: Run, tables: tuple[Table, ...]) -> str:

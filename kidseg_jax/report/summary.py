@@ -68,9 +68,9 @@ def _accuracy(run: Run) -> Iterator[str]:
 def _change(run: Run) -> Iterator[str]:
     """What the stages changed in total, and the largest fall of any mean."""
     changes = [
-        f"from stage {found.before.stage} to {found.after.stage} "
-        f"{verdict(found.tests[-1].change, found.p[-1])}"
-        for found in comparisons(run)
+        f"from stage {comparison.before.stage} to {comparison.after.stage} "
+        f"{verdict(comparison.tests[-1].change, comparison.p[-1])}"
+        for comparison in comparisons(run)
     ]
     if changes:
         yield (
@@ -88,12 +88,14 @@ def _effort(run: Run) -> Iterator[str]:
     total = run_efforts(run).get("total")
     if total is None or not total.manual.mean or total.corrected.mean is None or total.saving.value is None:
         return
-    ends = total.saving.interval
+    share, ends = 100 * total.saving.value, total.saving.interval
     percent = None if ends is None else (100 * ends[0], 100 * ends[1])
+    if is_slower := share < 0:
+        share, percent = -share, percent and (-percent[1], -percent[0])
     yield (
         f"Correcting the network's outlines took {total.corrected.mean / 60:.0f} "
         f"{'simulated ' * run.simulated}minutes a kidney against {total.manual.mean / 60:.0f} by hand (means "
-        f"over {total.saving.n} kidneys): {100 * total.saving.value:.0f} % saved"
+        f"over {total.saving.n} kidneys): {share:.0f} % {'more' if is_slower else 'saved'}"
         f"{format_interval(percent, '.0f')}."
     )
 
@@ -124,19 +126,19 @@ def _surfaces(run: Run) -> Iterator[str]:
 
 
 def _detectable(run: Run) -> str | None:
-    found = comparisons(run)
-    if not found:
+    compared = comparisons(run)
+    if not compared:
         return None
     ranges = [
         (*test.detectable, heading)
-        for heading, test in zip(HEADINGS[:-1], found[0].tests, strict=False)
+        for heading, test in zip(HEADINGS[:-1], compared[0].tests, strict=False)
         if test.detectable is not None
     ]
     if not ranges:
         return None
     (low, high, easiest), (lowest, highest, hardest) = min(ranges), max(ranges)
     return (
-        f"between stage {found[0].before.stage} and {found[0].after.stage} a true difference would likely "
-        f"be missed below {low:.1f} to {high:.1f} points ({easiest}), below {lowest:.1f} to {highest:.1f} "
-        f"points ({hardest}); the spread is known no better."
+        f"between stage {compared[0].before.stage} and {compared[0].after.stage} a true difference would "
+        f"likely be missed below {low:.1f} to {high:.1f} points ({easiest}), below {lowest:.1f} to "
+        f"{highest:.1f} points ({hardest}); the spread is known no better."
     )

@@ -30,10 +30,10 @@ def run_tables(run: Run) -> tuple[Table, ...]:
 def differences_of_setup(run: Run) -> list[str]:
     """Every way in which this run differs from the paper's, one sentence each."""
     kidneys = {stage.stage: stage.train_kidneys for stage in run.stages if stage.train_kidneys is not None}
-    said = [PHANTOM_DIFFERENCE] if run.phantoms else []
-    said += [SIMULATED_DIFFERENCE] if run.simulated else []
+    differences = [PHANTOM_DIFFERENCE] if run.phantoms else []
+    differences += [SIMULATED_DIFFERENCE] if run.simulated else []
     if kidneys:
         ours = ", ".join(f"{n} in stage {stage}" for stage, n in kidneys.items())
         papers = ", ".join(f"{n} in stage {stage}" for stage, n in STAGE_KIDNEYS.items())
-        said.append(f"Kidneys: {ours} to train here, {papers} to train and test in the paper.")
-    return [*said, *SETUP_DIFFERENCES]
+        differences.append(f"Kidneys: {ours} to train here, {papers} to train and test in the paper.")
+    return [*differences, *SETUP_DIFFERENCES]

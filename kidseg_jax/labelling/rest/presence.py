@@ -56,10 +56,10 @@ class Presence:
     def worked(self, client: str, case: str) -> Worked | None:
         """The time of a client on a case since it opened it; None when the server never saw it do so."""
         with self._lock:
-            found = self._touched.get((client, case))
-            if found is None:
+            touched = self._touched.get((client, case))
+            if touched is None:
                 return None
-            opened, active_s, last = found
+            opened, active_s, last = touched
             return Worked(opened, max(now(), opened), active_s + min(self.clock() - last, self.idle_s))
 
     def leave(self, client: str, case: str) -> None:

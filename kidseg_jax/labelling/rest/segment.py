@@ -9,6 +9,7 @@ import anyio.to_thread
 from starlette.datastructures import UploadFile
 
 from kidseg_jax.formats.raw import untrusted
+from kidseg_jax.formats.volumes import read_ct, write_volume
 from kidseg_jax.labelling.rest import wire
 from kidseg_jax.labelling.rest.stage import ending_of
 from kidseg_jax.labelling.rest.state import Server
@@ -30,13 +31,12 @@ async def segmented(server: Server, upload: UploadFile, ending: str) -> bytes:
             done = await anyio.run_process([sys.executable, "-m", __name__, *asked], check=False)
             if done.returncode == 0:
                 return await anyio.to_thread.run_sync(labels.read_bytes)
-    said = done.stderr.decode(errors="replace").strip().rpartition(SAID)
-    raise ValueError(said[2] if said[1] else "no label map: out of memory, or the process was ended")
+    reason = done.stderr.decode(errors="replace").strip().rpartition(SAID)
+    raise ValueError(reason[2] if reason[1] else "no label map: out of memory, or the process was ended")
 
 
 def main(models: Path, ct_path: Path, labels: Path, most_bytes: int) -> None:
     """Read the CT within bounds, segment it and write its label map."""
-    from kidseg_jax.formats.volumes import read_ct, write_volume
 
     with untrusted(most_bytes):
         ct = read_ct(ct_path)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kidseg_jax.atomic import sync_folder
+from kidseg_jax.formats.volumes import write_volume
 from kidseg_jax.labelling.corrected import ENDINGS, add_version, read_corrected, versions
 from kidseg_jax.labelling.events import LabelEvent, TimeEvent, content_hash
 from kidseg_jax.labelling.ledger import append
@@ -86,7 +87,6 @@ class WaitingStage:
         label other than final is kept beside them and not in the ledger. Raises ValueError for a label that
         cannot be used, OSError where the disk is full.
         """
-        from kidseg_jax.formats.volumes import write_volume
 
         work = self.works[case]
         labels = read_corrected(upload, work.grid, names)

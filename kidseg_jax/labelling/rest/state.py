@@ -67,9 +67,9 @@ def answers(endpoint: Endpoint) -> Endpoint:
         try:
             return await endpoint(server, request)
         except (ValueError, TypeError, OSError) as error:
-            said = " ".join(str(error).split())
+            reason = " ".join(str(error).split())
             if isinstance(error, OSError) and error.errno in FULL:
-                raise HTTPException(507, f"the disk is full, nothing was kept: {said}") from error
-            raise HTTPException(400, said) from error
+                raise HTTPException(507, f"the disk is full, nothing was kept: {reason}") from error
+            raise HTTPException(400, reason) from error
 
     return answered

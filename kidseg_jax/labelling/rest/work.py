@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from kidseg_jax.formats.volumes import read_labels, write_volume
 from kidseg_jax.imaging.volume import Volume
 from kidseg_jax.labelling.query import DEFAULT, STRATEGIES, Strategy, order
 from kidseg_jax.labelling.rest import wire
@@ -142,16 +143,20 @@ def _result_ending(params: Mapping[str, Any]) -> str:
 
 def _labelled(request: Request, name: str, ending: str, image: bytes | None, began: float) -> Response:
     """The answer to a request for labels: in parts, or the file or the parameters alone as `output` asks."""
-    said = {"label_names": LABELS, "model": MODEL, "latencies": {"total": round(time.monotonic() - began, 3)}}
+    params = {
+        "label_names": LABELS,
+        "model": MODEL,
+        "latencies": {"total": round(time.monotonic() - began, 3)},
+    }
     output = request.query_params.get("output", "")
     if image is None or output == "json":
         if image is None:
-            said["blind"] = "labelled from nothing: its prediction is kept back, or no kidney was found"
-        return JSONResponse(said)
+            params["blind"] = "labelled from nothing: its prediction is kept back, or no kidney was found"
+        return JSONResponse(params)
     if output == "image":
         disposition = {"Content-Disposition": f'attachment; filename="{name}{ending}"'}
         return Response(image, media_type="application/octet-stream", headers=disposition)
-    return wire.multipart(said, f"{name}{ending}", image)
+    return wire.multipart(params, f"{name}{ending}", image)
 
 
 def _can_order(stage: WaitingStage, strategy: str) -> bool:
@@ -164,7 +169,6 @@ def _can_order(stage: WaitingStage, strategy: str) -> bool:
 
 def _predicted(stage: WaitingStage, case: str, ending: str, folder: Path) -> bytes | None:
     """The prediction of a case as a file of this format; None for a blind case."""
-    from kidseg_jax.formats.volumes import read_labels
 
     path = stage.prediction(case)
     if path is None:
@@ -173,7 +177,6 @@ def _predicted(stage: WaitingStage, case: str, ending: str, folder: Path) -> byt
 
 
 def _file_bytes(labels: Volume, ending: str, folder: Path) -> bytes:
-    from kidseg_jax.formats.volumes import write_volume
 
     with tempfile.TemporaryDirectory(dir=folder) as own:
         path = Path(own) / f"labels{ending}"
