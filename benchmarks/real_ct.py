@@ -1,11 +1,13 @@
 """Does a model find the kidneys of patients? Found and false ones in real CTs, DSC, seconds, pictures.
 
     python benchmarks/real_ct.py DIR [--model RUN_OR_FILE] [--label-map kits23] [--pictures FOLDER]
+                                     [--learn 0 1 2 5 10]
 
 DIR holds cases as `stage --data` reads them, or a kidneys.json (in it or in a folder of it) that names CTs
 and the box of each kidney in LPS mm; NAME_kidneys.nii.gz beside it, where there is one, labels the kidneys of
 NAME. A kidney is found where half of it, or the middle of its box, is parenchyma or RCC. False are voxels of
-these more than 10 mm from any true kidney. Rows go to benchmarks/results/real_ct.csv; nothing is trained.
+these more than 10 mm from any true kidney. Rows go to benchmarks/results/real_ct.csv. --learn then trains on so many labelled kidneys of
+DIR, from the model and from nothing, and tests on the other patients: see learning.py.
 """
 
 import json
@@ -16,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 import tyro
+from learning import measure
 from rows import about, append_rows, say
 
 from kidseg_jax.cohort.folder import load_cohort
@@ -92,6 +95,7 @@ def main(
     model: Path | None = None,
     label_map: str = "kidseg",
     pictures: Path | None = None,
+    learn: tuple[int, ...] = (),
 ) -> None:
     """Predict, compare, print and keep.
 
@@ -100,6 +104,7 @@ def main(
         model: a run directory or a models.safetensors file; default: the model that the package ships.
         label_map: the label convention of a folder of cases.
         pictures: where to write a picture of each CT with what was predicted.
+        learn: numbers of kidneys to learn from; needs label maps.
     """
     take_device()
     keep_compiled()
@@ -140,6 +145,8 @@ def main(
     found, kidneys, false_ml = (sum(row[name] for row in rows) for name in ("found", "kidneys", "false_ml"))
     print(f"found {found} of {kidneys} kidneys in {len(rows)} CTs, {false_ml:.1f} ml false")
     append_rows("real_ct", rows)
+    if learn:
+        measure(folder, learn, (0, 1, 2), model, label_map)
 
 
 if __name__ == "__main__":

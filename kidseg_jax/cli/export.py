@@ -73,7 +73,6 @@ class Arguments:
 
 def run(arguments: Arguments) -> int:
     """Export; 0 when every file is written."""
-
     known = label_map(arguments.label_map, arguments.input).structures
     held = [structure for structure in STRUCTURES if structure.name in known]
     if arguments.to in DATASETS:
@@ -91,7 +90,6 @@ def items(arguments: Arguments) -> Iterator[Item]:
     """The label maps to export, one at a time, in the values of `structures`; CTs are read where the format
     holds them.
     """
-
     path = arguments.input
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
@@ -117,7 +115,6 @@ def items(arguments: Arguments) -> Iterator[Item]:
 
 def write_one(arguments: Arguments, item: Item, held: list[Structure]) -> list[Path]:
     """Write one label map in a format of single files; returns what was written."""
-
     path = arguments.out / f"{item.name}{SINGLE[arguments.to]}"
     if arguments.to == "nifti":
         labels.write_named_nifti(path, item.labels, held)

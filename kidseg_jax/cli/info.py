@@ -67,7 +67,6 @@ def list_cases(arguments: Arguments) -> tuple[Sequence[CaseFiles], LabelMap]:
     """The cases of the input and what their label values mean; a folder without label maps is a folder of
     CTs.
     """
-
     path = arguments.input
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
@@ -80,7 +79,6 @@ def list_cases(arguments: Arguments) -> tuple[Sequence[CaseFiles], LabelMap]:
 
 def describe(files: CaseFiles, labels: LabelMap, arguments: Arguments) -> Row:
     """One case's row; what goes wrong while reading it is its reason to be refused."""
-
     row = Row([files.name, files.patient, *[""] * (len(HEADINGS) - 2)])
     try:
         ct, notes = read_with_notes(files.image, series=arguments.series, orientation=arguments.orientation)
@@ -124,7 +122,6 @@ def _describe_labels(row: Row, files: CaseFiles, labels: LabelMap, ct: Volume) -
 
 def _volumes(row: Row, drawn: Volume, labelled: frozenset[str]) -> None:
     """Fill in the volume of each structure, `?` where the label map cannot tell it."""
-
     for i, (name, volume) in enumerate(volumes_ml(drawn.array, drawn.spacing_mm).items()):
         row.cells[6 + i] = f"{volume:.1f}" if name in labelled else "?"
 

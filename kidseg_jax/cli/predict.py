@@ -141,7 +141,6 @@ def list_jobs(arguments: Arguments) -> tuple[list[Job], bool]:
 
 def read(job: Job, arguments: Arguments) -> Volume:
     """The CT of a job."""
-
     return read_ct(job.image, series=arguments.series, orientation=arguments.orientation)
 
 

@@ -75,7 +75,6 @@ def read_case(files: CaseFiles, labels: LabelMap) -> Case:
     """One case: CT in int16 HU, labels in the values of `structures`, both on one grid (ValueError where
     not).
     """
-
     ct = read_ct(files.image)
     if files.labels is None:
         return Case(files.name, files.patient, ct, None, labels.structures)

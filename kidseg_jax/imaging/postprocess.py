@@ -104,7 +104,6 @@ def touching_trees(labels: Labels, spacing_mm: Spacing, gap_mm: float) -> Mask:
 
     The distance is that of voxel centres.
     """
-
     pieces, n = kernels.label_components(np.isin(labels, TREES))
     kidney = np.isin(labels, KIDNEY)
     if not kidney.any():

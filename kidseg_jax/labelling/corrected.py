@@ -94,7 +94,6 @@ def read_corrected(path: Path, grid: Geometry, names: Mapping[int, str] | None =
     grid, voxel on voxel (Slicer crops), is laid into it. Raises ValueError for another grid, values or
     names that no structure has, and files that cannot be read.
     """
-
     require_size(path, grid)
     if path.name.lower().endswith(".seg.nrrd"):
         array, read_grid, segments = read_segmentation(path)
@@ -107,7 +106,6 @@ def read_corrected(path: Path, grid: Geometry, names: Mapping[int, str] | None =
 
 def changes(before: Volume, after: Volume, threads: int = 1) -> tuple[Change, ...]:
     """What each structure in either of two label maps on one grid gained and lost."""
-
     spacing_mm = before.spacing_mm
     voxel_ml = float(np.prod(spacing_mm)) / 1000
     box = kernels.bounding_box((before.array > 0) | (after.array > 0))
@@ -132,7 +130,6 @@ def changes(before: Volume, after: Volume, threads: int = 1) -> tuple[Change, ..
 
 def require_size(path: Path, grid: Geometry) -> None:
     """ValueError when a file claims more voxels than its CT has, before it is read."""
-
     name = path.name.lower()
     claimed = 0
     if name.endswith(".nrrd"):

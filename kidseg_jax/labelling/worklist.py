@@ -80,7 +80,6 @@ def write_to_correct(
     ct_path: where the CT lies already as .nii.gz; it is linked to, not copied. Files are written whole; the
     case is asked of people once `write_list` has named it.
     """
-
     folder.mkdir(parents=True, exist_ok=True)
     image = folder / f"{case}.nii.gz"
     if ct_path is not None and ct_path.name.endswith(".nii.gz"):

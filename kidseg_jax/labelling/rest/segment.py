@@ -37,7 +37,6 @@ async def segmented(server: Server, upload: UploadFile, ending: str) -> bytes:
 
 def main(models: Path, ct_path: Path, labels: Path, most_bytes: int) -> None:
     """Read the CT within bounds, segment it and write its label map."""
-
     with untrusted(most_bytes):
         ct = read_ct(ct_path)
     from kidseg_jax.network.cascade import predict

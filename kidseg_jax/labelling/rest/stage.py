@@ -87,7 +87,6 @@ class WaitingStage:
         label other than final is kept beside them and not in the ledger. Raises ValueError for a label that
         cannot be used, OSError where the disk is full.
         """
-
         work = self.works[case]
         labels = read_corrected(upload, work.grid, names)
         folder = self._tagged(tag)

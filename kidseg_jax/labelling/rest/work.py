@@ -169,7 +169,6 @@ def _can_order(stage: WaitingStage, strategy: str) -> bool:
 
 def _predicted(stage: WaitingStage, case: str, ending: str, folder: Path) -> bytes | None:
     """The prediction of a case as a file of this format; None for a blind case."""
-
     path = stage.prediction(case)
     if path is None:
         return None
