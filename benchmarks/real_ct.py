@@ -6,8 +6,8 @@
 DIR holds cases as `stage --data` reads them, or a kidneys.json (in it or in a folder of it) that names CTs
 and the box of each kidney in LPS mm; NAME_kidneys.nii.gz beside it, where there is one, labels the kidneys of
 NAME. A kidney is found where half of it, or the middle of its box, is parenchyma or RCC. False are voxels of
-these more than 10 mm from any true kidney. Rows go to benchmarks/results/real_ct.csv. --learn then trains on so many labelled kidneys of
-DIR, from the model and from nothing, and tests on the other patients: see learning.py.
+these more than 10 mm from any true kidney. Rows go to benchmarks/results/real_ct.csv. --learn then trains on
+so many labelled kidneys, from the model and from nothing, and tests on the other patients: see learning.py.
 """
 
 import json
