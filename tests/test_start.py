@@ -80,6 +80,7 @@ def test_no_model_named_is_the_shipped_one_and_is_said_to_be_of_phantoms(shipped
     assert said[0] == (
         "kidseg_jax: the start model of this package: was trained on phantoms only and is not for patients"
     )
+    assert said[1] == "kidseg_jax: the start model of this package: tells nothing of ureter"
 
 
 def test_a_package_without_one_says_so_in_one_line(tmp_path, monkeypatch, capfd):

@@ -16,6 +16,7 @@ from kidseg_jax.formats.nifti import Orientation
 from kidseg_jax.formats.volumes import read_ct, write_volume
 from kidseg_jax.imaging.measure import volumes_ml
 from kidseg_jax.imaging.preview import write_preview
+from kidseg_jax.imaging.structures import NAMES
 from kidseg_jax.imaging.volume import Volume
 from kidseg_jax.network.origin import caution
 
@@ -81,16 +82,18 @@ def run(arguments: Arguments) -> int:
         print(f"done before: {len(jobs)} of {len(jobs)} (--overwrite predicts again)")
         return 0
     first = read(jobs[0], arguments) if single else None  # a bad image is said before JAX is loaded
-    from kidseg_jax.network.models import load_models
+    from kidseg_jax.network.models import learned_structures, load_models
     from kidseg_jax.network.runtime import keep_compiled, keep_freed_memory, take_device
 
     take_device()
     keep_compiled()
     keep_freed_memory()
 
-    models = load_models(arguments.model)
-    if line := caution(arguments.model or "the start model of this package", models.trained_on):
+    models, named = load_models(arguments.model), arguments.model or "the start model of this package"
+    if line := caution(named, models.trained_on):
         print(f"kidseg_jax: {line}", file=sys.stderr)
+    if untold := [name for name in NAMES if name not in learned_structures(models)]:
+        print(f"kidseg_jax: {named}: tells nothing of {', '.join(untold)}", file=sys.stderr)
     failures: list[str] = []
     for number, job in enumerate(jobs, 1):
         if job.done and not arguments.overwrite:
