@@ -2,8 +2,8 @@
 
     python benchmarks/varied.py [--model RUN_OR_FILE] [--n 200] [--seed 400]
 
-A true kidney is a piece of parenchyma with its RCC; it is whole where it touches no face of the CT, found
-where half of it is predicted. False kidneys are pieces of at least 5 ml more than 10 mm from any true one.
+A true kidney is a piece of parenchyma with its RCC of at least 2 ml; it is whole where it touches no face of
+the CT, found where half of it is predicted. False kidneys are pieces of at least 5 ml more than 10 mm from any true one.
 Rows go to benchmarks/results/varied.csv. Phantoms, not patients: a model of their kind knows their kind.
 """
 
@@ -30,6 +30,7 @@ from kidseg_jax.network.runtime import keep_compiled, keep_freed_memory, take_de
 from kidseg_jax.phantom.cohort import make_case, plan_cohort
 from kidseg_jax.phantom.varied import draw_of, draw_patient
 
+LEAST_ML = 2.0
 FALSE_ML = 5.0
 COUNTED = ("kidneys", "found", "whole", "whole_found", "false_kidneys")
 LOOKS: dict[str, Callable[["Judged"], str]] = {
@@ -75,8 +76,9 @@ def judged(models: Models, case: Case, phase: str) -> Judged:
     hu, spacing_mm = canonical(case.ct).array, truth.spacing_mm
     voxel_ml = float(np.prod(spacing_mm)) / 1000
     predicted, true = labels >= PARENCHYMA, truth.array >= PARENCHYMA
-    pieces, n = label_components(true)
-    kidneys = [pieces == i for i in range(1, n + 1)]
+    pieces, _ = label_components(true)
+    large = np.flatnonzero(component_stats(true).voxels * voxel_ml >= LEAST_ML) + 1
+    kidneys = [pieces == i for i in large]
     whole = [not _touches_a_face(kidney) for kidney in kidneys]
     found = [is_found(kidney, predicted, drawn=True) for kidney in kidneys]
     false_ml = component_stats(far_from(true, predicted, spacing_mm)).voxels * voxel_ml
@@ -90,7 +92,7 @@ def judged(models: Models, case: Case, phase: str) -> Judged:
         fov_mm=float(min(np.multiply(hu.shape, spacing_mm)[1:])),
         slice_mm=spacing_mm[0],
         body_mm=float(2 * np.sqrt(section_mm2 / np.pi)),
-        kidneys=n,
+        kidneys=len(kidneys),
         found=sum(found),
         whole=sum(whole),
         whole_found=sum(f for f, w in zip(found, whole, strict=True) if w),
@@ -118,10 +120,7 @@ def rows_of(cts: Iterable[Judged]) -> Iterator[dict[str, object]]:
                 "look": look,
                 "group": group,
                 "cts": len(here),
-                **{
-                    f: sum(getattr(ct, f) for ct in here)
-                    for f in ("kidneys", "found", "whole", "whole_found")
-                },
+                **{name: sum(getattr(ct, name) for ct in here) for name in COUNTED},
                 "false_rcc": f"{sum(ml > 0.5 for ml in free)} of {len(free)}",
                 **{f"dsc_{name}": _mean(ct.dsc.get(name) for ct in here) for name in ("kidney", *NAMES)},
                 "least_kidney": min(ct.dsc["kidney"] for ct in here),
