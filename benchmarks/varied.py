@@ -3,8 +3,9 @@
     python benchmarks/varied.py [--model RUN_OR_FILE] [--n 200] [--seed 400]
 
 A true kidney is a piece of parenchyma with its RCC of at least 2 ml; it is whole where it touches no face of
-the CT, found where half of it is predicted. False kidneys are pieces of at least 5 ml more than 10 mm from any true one.
-Rows go to benchmarks/results/varied.csv. Phantoms, not patients: a model of their kind knows their kind.
+the CT, found where half of it is predicted. False kidneys are pieces of at least 5 ml more than 10 mm from
+any true one. Rows go to benchmarks/results/varied.csv. Phantoms, not patients: a model of their kind knows
+their kind.
 """
 
 from collections.abc import Callable, Iterable, Iterator

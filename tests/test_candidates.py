@@ -1,5 +1,7 @@
 """What passes for a kidney: pieces on the coarse grid, what both networks say, traits of what is found."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from test_cascade import FINE, ellipsoid_ct
@@ -11,15 +13,17 @@ from kidseg_jax.network.candidates import (
     MOST_LOOKS,
     SMALLEST_SEEN_ML,
     Candidate,
+    Seen,
     Traits,
     agreed,
     candidates_in,
     is_kidney,
     likeliest,
     traits_of,
+    unlike,
 )
 from kidseg_jax.network.cascade import predict
-from kidseg_jax.network.found_kidney import label_kidney
+from kidseg_jax.network.found_kidney import FoundKidney, label_kidney
 from kidseg_jax.network.models import N_COARSE, Models
 from kidseg_jax.network.roi import Roi
 from kidseg_jax.network.unet import make_unet
@@ -121,6 +125,24 @@ def test_every_trait_can_refuse_a_kidney():
     for name, least in LEAST.items():
         assert is_kidney(PASSES._replace(**{name: least}))
         assert not is_kidney(PASSES._replace(**{name: np.nextafter(least, -np.inf)}))
+
+
+@pytest.mark.parametrize(
+    "right, left, side",
+    [
+        (PASSES._replace(mean_hu=200), PASSES._replace(mean_hu=75, ml=60), "left"),
+        (PASSES._replace(mean_hu=200), PASSES._replace(mean_hu=75, ml=400, certainty=0.89), "left"),
+        (PASSES._replace(mean_hu=200, ml=20), PASSES._replace(mean_hu=75), "right"),
+        (PASSES._replace(mean_hu=200, certainty=0.6), PASSES._replace(mean_hu=75), "right"),
+        (PASSES._replace(mean_hu=200), PASSES._replace(mean_hu=85), None),  # more than 0.4 of the other
+        (PASSES._replace(mean_hu=100), PASSES._replace(mean_hu=25), None),  # less than 80 HU apart
+        (PASSES, None, None),
+    ],
+)
+def test_of_two_kidneys_too_unlike_for_one_patient_the_less_likely_goes(right, left, side):
+    kidney = FoundKidney("right", (0, 0, 0), (1, 1, 1), np.zeros((1, 1, 1), np.uint8), False)
+    one, other = Seen(kidney, right), Seen(replace(kidney, side="left"), left)
+    assert unlike({"right": one, "left": other}) == unlike({"left": other, "right": one}) == side
 
 
 def test_where_the_largest_piece_is_no_kidney_the_next_is_looked_at(monkeypatch):

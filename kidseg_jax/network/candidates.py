@@ -1,6 +1,6 @@
 """Places where the coarse network sees a kidney, and whether what the fine network sees there is one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -21,6 +21,8 @@ SMALLEST_SEEN_ML = 15.0  # of a piece that the coarse network sees
 MOST_LOOKS = 3  # on each side of the body
 NEAR_VOXELS = 2  # of the coarse grid
 LEAST = {"ml": 5.0, "covered": 0.2}
+LEAST_SHARE, LEAST_APART_HU = 0.4, 80.0  # of two kidneys of one patient
+ENOUGH_ML = 100.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +50,13 @@ class Traits(NamedTuple):
     mean_hu: float
     certainty: float
     covered: float
+
+
+class Seen(NamedTuple):
+    """What the fine network sees at a candidate, and its traits (None: nothing)."""
+
+    kidney: FoundKidney
+    traits: Traits | None
 
 
 def candidates_in(seen: Mask, grid: Roi, net: NetConfig, side_at: Callable[..., Side]) -> list[Candidate]:
@@ -88,6 +97,21 @@ def likeliest(candidates: Sequence[Candidate]) -> list[Candidate]:
 def is_kidney(traits: Traits | None) -> bool:
     """Whether what has these traits passes for a kidney: at least LEAST of each."""
     return traits is not None and all(getattr(traits, name) >= least for name, least in LEAST.items())
+
+
+def unlike(seen: Mapping[Side, Seen]) -> Side | None:
+    """The side of the less likely of two kidneys whose HU are too far apart for one patient; None for others.
+
+    Too far: one below LEAST_SHARE of the other, and at least LEAST_APART_HU below it. Less likely: less
+    certain and smaller, from ENOUGH_ML on the first alone. A kidney without function may be left out by this.
+    """
+    traits: dict[Side, Traits] = {side: one.traits for side, one in seen.items() if one.traits}
+    if len(traits) < 2:
+        return None
+    low, high = sorted(one.mean_hu for one in traits.values())
+    if low > LEAST_SHARE * high or low > high - LEAST_APART_HU:
+        return None
+    return min(traits, key=lambda side: traits[side].certainty * min(traits[side].ml, ENOUGH_ML))
 
 
 def traits_of(

@@ -21,11 +21,13 @@ from kidseg_jax.network.augment import to_window
 from kidseg_jax.network.candidates import (
     SIDES,
     Candidate,
+    Seen,
     agreed,
     candidates_in,
     is_kidney,
     likeliest,
     traits_of,
+    unlike,
 )
 from kidseg_jax.network.found_kidney import FoundKidney, after_rules, label_kidney
 from kidseg_jax.network.models import N_COARSE, Models
@@ -56,9 +58,9 @@ def predict(
     part: upload (the CT in order and on the coarse grid), coarse, boxes, crop, fine and export. Only grids of
     the networks' sizes go to the device, so that no program is compiled for the size of a CT. A kidney that
     touches a face of its ROI gets a larger one, at most twice. Where what is found is no kidney, the next
-    piece that the coarse net saw on that side is looked at. rules: of the post-processing; the largest kidney
-    is chosen among the scores, the others rule over labels. Raises ValueError where the CT holds NaN or the
-    device's memory is too small.
+    piece that the coarse net saw on that side is looked at, and so it is where two kidneys' HU are too far
+    apart for one patient. rules: of the post-processing; the largest kidney is chosen among the scores, the
+    others rule over labels. Raises ValueError where the CT holds NaN or the device's memory is too small.
     Source: Kim et al. 2020, Methods: a first 3-D U-Net finds the kidney's box, a second segments inside it.
     """
     threads = threads or os.cpu_count() or 1
@@ -66,15 +68,14 @@ def predict(
     turned = canonical(ct.with_array(as_int16("CT", ct.array)))
     waiting = find_kidneys(models, turned, threads, lap)
     lap("boxes")
-    by_side: dict[Side, FoundKidney] = {}
+    seen: dict[Side, Seen] = {}
     while looked_at := likeliest(waiting):
-        for candidate, kidney in zip(
-            looked_at, _look(models, turned, looked_at, threads, lap, rules), strict=True
-        ):
-            if kidney is not None:
-                by_side[candidate.side] = kidney
-        waiting = [c for c in waiting if c not in looked_at and c.side not in by_side]
-    kidneys = [by_side[side] for side in SIDES if side in by_side]
+        looks = _look(models, turned, looked_at, threads, lap, rules)
+        seen |= {one.kidney.side: one for one in looks if is_kidney(one.traits)}
+        if (other := unlike(seen)) is not None:
+            del seen[other]
+        waiting = [c for c in waiting if c not in looked_at and c.side not in seen]
+    kidneys = [seen[side].kidney for side in SIDES if side in seen]
     if rules not in (NOTHING, DEFAULT):
         kidneys = after_rules(kidneys, turned, rules)
     labels = pasted([(kidney.lo, kidney.labels) for kidney in kidneys], ct, threads)
@@ -121,22 +122,22 @@ def _look(
     threads: int,
     lap: Callable[[str], None],
     rules: Rules,
-) -> list[FoundKidney | None]:
-    """What the fine net finds at each candidate, None where that is no kidney."""
+) -> list[Seen]:
+    """What the fine net sees at each candidate."""
     images = np.stack([sample_ct(ct.array, ct.spacing_mm, c.roi, threads) for c in candidates])
     lap("crop")
     logits = _logits(models.fine_net, N_CLASSES, models.fine)(images)
     whole = [_whole(models, ct, c, s, threads) for c, s in zip(candidates, logits, strict=True)]
     lap("fine")
 
-    def judged(candidate: Candidate, roi: Roi, scores: np.ndarray) -> FoundKidney | None:
+    def labelled(candidate: Candidate, roi: Roi, scores: np.ndarray) -> Seen:
         kidney = label_kidney(ct, candidate.side, roi, scores, threads, rules.largest_kidney)
-        return kidney if is_kidney(traits_of(kidney, candidate, roi, scores, ct)) else None
+        return Seen(kidney, traits_of(kidney, candidate, roi, scores, ct))
 
     with ThreadPoolExecutor(min(threads, len(candidates))) as pool:
-        kidneys = list(pool.map(judged, candidates, *zip(*whole, strict=True)))
+        looks = list(pool.map(labelled, candidates, *zip(*whole, strict=True)))
     lap("export")
-    return kidneys
+    return looks
 
 
 def _whole(
