@@ -91,8 +91,8 @@ SEEN_MM = ((57.0, 57.0, 57.0), (93.0, 87.0, 87.0))  # what the coarse network sa
 
 
 def test_kidney_far_from_all_that_the_coarse_network_saw_is_background_and_its_vessels_are_not(candidate):
-    far = ((120.0, 57.0, 57.0), (130.0, 70.0, 70.0))
-    near = ((93.0, 57.0, 57.0), (100.0, 70.0, 70.0))  # two coarse voxels are 12 mm
+    far = ((135.0, 57.0, 57.0), (150.0, 70.0, 70.0))
+    near = ((93.0, 57.0, 57.0), (100.0, 70.0, 70.0))  # six coarse voxels are 36 mm
     scores = scores_of(candidate.roi, (*SEEN_MM, PARENCHYMA), (*near, RCC), (*far, PARENCHYMA))
     kept = agreed(candidate, candidate.roi, scores)
     expected = scores_of(candidate.roi, (*SEEN_MM, PARENCHYMA), (*near, RCC)).argmax(-1)

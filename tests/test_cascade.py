@@ -10,12 +10,12 @@ from small_cohort import one_voxel
 from kidseg_jax.cohort.split import kidneys_of
 from kidseg_jax.config import CohortConfig, NetConfig
 from kidseg_jax.imaging.postprocess import DEFAULT, NOTHING
-from kidseg_jax.imaging.structures import N_CLASSES
+from kidseg_jax.imaging.structures import N_CLASSES, NAMES
 from kidseg_jax.imaging.volume import Geometry, Volume, canonical, pasted
 from kidseg_jax.network import cascade, checkpoint
 from kidseg_jax.network.cascade import predict
 from kidseg_jax.network.found_kidney import FoundKidney, disjoint, label_kidney
-from kidseg_jax.network.models import N_COARSE, Models, load_models, save_models
+from kidseg_jax.network.models import N_COARSE, Models, load_models, save_models, told_structures
 from kidseg_jax.network.roi import fine_roi, sample_ct, sample_labels
 from kidseg_jax.network.samples import Sample, coarse_sample
 from kidseg_jax.network.unet import make_unet
@@ -159,6 +159,31 @@ def test_models_come_back_from_a_file(tmp_path, models, case, monkeypatch):
     assert np.array_equal(predict(again, case.ct).labels.array, predict(models, case.ct).labels.array)
     with pytest.raises(FileNotFoundError, match="found none"):
         load_models(tmp_path / "stage_2")
+
+
+@pytest.mark.parametrize("withheld, other", [("rcc", 4), ("artery", 0)])
+def test_a_withheld_structure_is_told_as_another_and_stays_withheld_in_its_file(
+    tmp_path, models, monkeypatch, withheld, other
+):
+    save_models(tmp_path / "m.safetensors", models._replace(withheld=(withheld,)))
+    kept = load_models(tmp_path / "m.safetensors")
+    assert kept.withheld == (withheld,) and told_structures(kept) == {*NAMES} - {withheld}
+    label = NAMES.index(withheld) + 1
+    odds = np.log(np.array([0.3, 0.1, 0.1, 0.1, 0.1, 0.1], np.float32))
+    odds[label] = np.log(0.4)
+    monkeypatch.setattr(cascade, "_jitted", lambda net, n: lambda params, hu: np.tile(odds, (*hu.shape, 1)))
+    hu = np.zeros((1, 2, 2, 2), np.int16)
+    scores = cascade._fine_logits(kept)(hu)
+    assert (cascade._fine_logits(models)(hu).argmax(-1) == label).all()
+    assert (scores[..., label] < -1000).all()
+    together = np.exp(odds[[label, other]]).sum()
+    np.testing.assert_allclose(np.exp(scores[..., other]), together, rtol=1e-5)
+
+
+def test_structures_withheld_that_are_none_are_refused(tmp_path, models):
+    save_models(tmp_path / "m.safetensors", models._replace(withheld=("liver",)))
+    with pytest.raises(ValueError, match="need withheld structures among"):
+        load_models(tmp_path / "m.safetensors")
 
 
 @pytest.mark.parametrize(

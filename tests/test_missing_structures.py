@@ -16,7 +16,7 @@ from kidseg_jax.imaging.volume import Volume, canonical
 from kidseg_jax.network.augment import to_window
 from kidseg_jax.network.cascade import Prediction
 from kidseg_jax.network.found_kidney import FoundKidney
-from kidseg_jax.network.models import Models, learned_structures
+from kidseg_jax.network.models import Models, told_structures
 from kidseg_jax.network.samples import Sample
 from kidseg_jax.network.training import never_labelled, start, train
 from kidseg_jax.network.unet import make_unet
@@ -79,9 +79,9 @@ def test_what_no_sample_tells_is_never_predicted():
 def test_the_networks_of_a_cohort_without_arteries_say_so():
     fine = start(NET, TrainConfig(steps=1), N_CLASSES, 1, 0, frozenset({ARTERY}))[0].params
     models = Models(NET, NET, fine, fine)
-    assert learned_structures(models) == WITHOUT_ARTERY
+    assert told_structures(models) == WITHOUT_ARTERY
     whole = models._replace(fine=make_unet(NET, N_CLASSES, 0)[1])
-    assert learned_structures(whole) == frozenset(NAMES)
+    assert told_structures(whole) == frozenset(NAMES)
 
 
 def small_config() -> Config:

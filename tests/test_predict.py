@@ -41,7 +41,7 @@ def networks(monkeypatch):
     models = SimpleNamespace(trained_on=TrainedOn("given cases", "none"))
     monkeypatch.setattr(model_files, "load_models", lambda path: models)
     monkeypatch.setattr(cascade, "predict", bright_is_kidney)
-    monkeypatch.setattr(model_files, "learned_structures", lambda models: frozenset(NAMES))
+    monkeypatch.setattr(model_files, "told_structures", lambda models: frozenset(NAMES))
 
 
 def with_kidney(grid=GRID, bottom=4) -> Volume:
@@ -122,7 +122,7 @@ def test_preview_and_statistics(tmp_path):
 
 
 def test_a_structure_that_the_model_was_never_shown_has_no_volume(tmp_path, monkeypatch):
-    monkeypatch.setattr(model_files, "learned_structures", lambda models: frozenset({"parenchyma", "rcc"}))
+    monkeypatch.setattr(model_files, "told_structures", lambda models: frozenset({"parenchyma", "rcc"}))
     write_volume(tmp_path / "x.nii.gz", with_kidney())
     assert predict(tmp_path / "x.nii.gz", "--statistics") == 0
     assert [row["structure"] for row in table(tmp_path / "x_kidseg.csv")] == ["parenchyma", "rcc"]

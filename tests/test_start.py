@@ -16,7 +16,7 @@ from kidseg_jax.imaging.structures import N_CLASSES
 from kidseg_jax.network import checkpoint
 from kidseg_jax.network import models as model_files
 from kidseg_jax.network.losses import NEVER
-from kidseg_jax.network.models import N_COARSE, SHIPPED, Models, learned_structures, load_models, save_models
+from kidseg_jax.network.models import N_COARSE, SHIPPED, Models, load_models, save_models, told_structures
 from kidseg_jax.network.origin import TrainedOn
 from kidseg_jax.network.unet import make_unet
 
@@ -49,7 +49,7 @@ def test_weights_in_half_the_room_come_back_as_float32_within_half_a_step(tmp_pa
     for before, after in zip(jax.tree.leaves(models[2:4]), jax.tree.leaves(read[2:4]), strict=True):
         assert after.dtype == np.float32
         np.testing.assert_allclose(after, before, rtol=2.0**-11, atol=2.0**-25)
-    assert learned_structures(read) == learned_structures(models) == {"artery", "vein", "parenchyma", "rcc"}
+    assert told_structures(read) == told_structures(models) == {"artery", "vein", "parenchyma", "rcc"}
     sizes = [
         sum(a.nbytes for a in model_files.checkpoint.read(tmp_path / f"{half}.safetensors").arrays.values())
         for half in (False, True)

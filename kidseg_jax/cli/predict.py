@@ -82,7 +82,7 @@ def run(arguments: Arguments) -> int:
         print(f"done before: {len(jobs)} of {len(jobs)} (--overwrite predicts again)")
         return 0
     first = read(jobs[0], arguments) if single else None  # a bad image is said before JAX is loaded
-    from kidseg_jax.network.models import learned_structures, load_models
+    from kidseg_jax.network.models import load_models, told_structures
     from kidseg_jax.network.runtime import keep_compiled, keep_freed_memory, take_device
 
     take_device()
@@ -92,7 +92,7 @@ def run(arguments: Arguments) -> int:
     models, named = load_models(arguments.model), arguments.model or "the start model of this package"
     if line := caution(named, models.trained_on):
         print(f"kidseg_jax: {line}", file=sys.stderr)
-    if untold := [name for name in NAMES if name not in learned_structures(models)]:
+    if untold := [name for name in NAMES if name not in told_structures(models)]:
         print(f"kidseg_jax: {named}: tells nothing of {', '.join(untold)}", file=sys.stderr)
     failures: list[str] = []
     for number, job in enumerate(jobs, 1):
@@ -169,9 +169,9 @@ def _rows(
     name: str, models: Any, prediction: Any, spacing_mm: tuple[float, float, float]
 ) -> Iterator[tuple[str, ...]]:
     from kidseg_jax.network.found_kidney import disjoint
-    from kidseg_jax.network.models import learned_structures
+    from kidseg_jax.network.models import told_structures
 
-    learned = learned_structures(models)
+    learned = told_structures(models)
     trained_on = models.trained_on.cases if models.trained_on else UNKNOWN
     for kidney in disjoint(prediction.kidneys):
         for structure, volume in volumes_ml(kidney.labels, spacing_mm).items():

@@ -19,7 +19,7 @@ from kidseg_jax.network.roi import Roi, fine_roi, sample_labels
 SIDES: tuple[Side, ...] = ("right", "left")
 SMALLEST_SEEN_ML = 15.0  # of a piece that the coarse network sees
 MOST_LOOKS = 3  # on each side of the body
-NEAR_VOXELS = 2  # of the coarse grid
+NEAR_VOXELS = 6  # of the coarse grid; 2 cut kidneys of patients that it had seen in part
 LEAST = {"ml": 5.0, "covered": 0.2}
 LEAST_SHARE, LEAST_APART_HU = 0.4, 80.0  # of two kidneys of one patient
 ENOUGH_ML = 100.0

@@ -15,7 +15,7 @@ from kidseg_jax.cohort.case import Side
 from kidseg_jax.cohort.split import side_of
 from kidseg_jax.config import NetConfig
 from kidseg_jax.imaging.postprocess import DEFAULT, NOTHING, Rules
-from kidseg_jax.imaging.structures import N_CLASSES
+from kidseg_jax.imaging.structures import N_CLASSES, PARENCHYMA, RCC, STRUCTURES
 from kidseg_jax.imaging.volume import Volume, as_int16, canonical, pasted
 from kidseg_jax.network.augment import to_window
 from kidseg_jax.network.candidates import (
@@ -30,6 +30,7 @@ from kidseg_jax.network.candidates import (
     unlike,
 )
 from kidseg_jax.network.found_kidney import FoundKidney, after_rules, label_kidney
+from kidseg_jax.network.losses import NEVER
 from kidseg_jax.network.models import N_COARSE, Models
 from kidseg_jax.network.roi import MOST_GROWTHS, Point, Roi, coarse_grid, grown, sample_ct
 from kidseg_jax.network.runtime import compiler_options, named_memory
@@ -126,7 +127,7 @@ def _look(
     """What the fine net sees at each candidate."""
     images = np.stack([sample_ct(ct.array, ct.spacing_mm, c.roi, threads) for c in candidates])
     lap("crop")
-    logits = _logits(models.fine_net, N_CLASSES, models.fine)(images)
+    logits = _fine_logits(models)(images)
     whole = [_whole(models, ct, c, s, threads) for c, s in zip(candidates, logits, strict=True)]
     lap("fine")
 
@@ -151,9 +152,26 @@ def _whole(
         if larger == roi:
             break
         roi, sampled = larger, sample_ct(ct.array, ct.spacing_mm, larger, threads)
-        scores = slide(_logits(net, N_CLASSES, models.fine), sampled, net.patch)
+        scores = slide(_fine_logits(models), sampled, net.patch)
         scores = agreed(candidate, roi, scores)
     return roi, scores
+
+
+def _fine_logits(models: Models) -> Callable[[np.ndarray], np.ndarray]:
+    """The fine network's logits; a withheld RCC is told as parenchyma, another structure as background."""
+    of, labels = _logits(models.fine_net, N_CLASSES, models.fine), {s.name: s.label for s in STRUCTURES}
+
+    def told(hu: np.ndarray) -> np.ndarray:
+        scores = of(hu)
+        if models.withheld:
+            scores = scores.copy()
+        for label in map(labels.__getitem__, models.withheld):
+            other = PARENCHYMA if label == RCC else 0
+            scores[..., other] = np.logaddexp(scores[..., other], scores[..., label])
+            scores[..., label] = NEVER
+        return scores
+
+    return told
 
 
 def _logits(net: NetConfig, n_classes: int, params: Params) -> Callable[[np.ndarray], np.ndarray]:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kidseg_jax.config import Config, NetConfig
-from kidseg_jax.imaging.structures import N_CLASSES, STRUCTURES
+from kidseg_jax.imaging.structures import N_CLASSES, NAMES, STRUCTURES
 from kidseg_jax.network import checkpoint
 from kidseg_jax.network.losses import NEVER
 from kidseg_jax.network.origin import TrainedOn
@@ -22,13 +22,17 @@ SHIPPED = Path(__file__).parents[1] / "start" / "model.safetensors"
 
 
 class Models(NamedTuple):
-    """Both trained networks, the grids they look at, and what they learned from (None: not known)."""
+    """Both trained networks, the grids they look at, and what they learned from (None: not known).
+
+    withheld: structures that they learned and do not know well enough to tell; `cascade` says as what else.
+    """
 
     coarse_net: NetConfig
     fine_net: NetConfig
     coarse: Params
     fine: Params
     trained_on: TrainedOn | None = None
+    withheld: tuple[str, ...] = ()
 
 
 def save_models(path: str | os.PathLike[str], models: Models, *, half: bool = False) -> str:
@@ -37,9 +41,11 @@ def save_models(path: str | os.PathLike[str], models: Models, *, half: bool = Fa
     half: weights as float16, in half the room; they are float32 again when they are read. Raises ValueError
     where one is too large for that.
     """
-    about = {"coarse_net": asdict(models.coarse_net), "fine_net": asdict(models.fine_net)}
+    about: dict[str, Any] = {"coarse_net": asdict(models.coarse_net), "fine_net": asdict(models.fine_net)}
     if models.trained_on is not None:
         about["trained_on"] = asdict(models.trained_on)
+    if models.withheld:
+        about["withheld"] = models.withheld
     networks = {"coarse": models.coarse, "fine": models.fine}
     if half:
         if max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(networks)) > 65504:
@@ -75,6 +81,9 @@ def load_models(path: str | os.PathLike[str] | None = None) -> Models:
     file = models_file(path)
     saved = checkpoint.read(file)
     coarse_net, fine_net, learned_from = _about(saved)
+    withheld = saved.about.get("withheld", [])
+    if not isinstance(withheld, list) or not {*map(str, withheld)} <= {*NAMES}:
+        raise ValueError(f"{file}: need withheld structures among {NAMES}, got {withheld}")
     for part, net, n_classes in (("coarse", coarse_net, N_COARSE), ("fine", fine_net, N_CLASSES)):
         held = sum(array.size for name, array in saved.arrays.items() if name.startswith(f"['{part}']"))
         if held != (needed := n_parameters(net, n_classes)):  # before any memory is taken for them
@@ -85,7 +94,7 @@ def load_models(path: str | os.PathLike[str] | None = None) -> Models:
     }
     whole = {n: a.astype(np.float32) if a.dtype == np.float16 else a for n, a in saved.arrays.items()}
     trees = checkpoint.tree_of(saved._replace(arrays=whole), like)
-    return Models(coarse_net, fine_net, trees["coarse"], trees["fine"], learned_from)
+    return Models(coarse_net, fine_net, trees["coarse"], trees["fine"], learned_from, tuple(withheld))
 
 
 def networks_of(file: Path) -> tuple[NetConfig, NetConfig]:
@@ -121,10 +130,11 @@ def trained_on(file: Path) -> TrainedOn | None:
     return _about(checkpoint.read(file))[2]
 
 
-def learned_structures(models: Models) -> frozenset[str]:
-    """The structures that the fine network was ever shown; the others have no probability anywhere."""
+def told_structures(models: Models) -> frozenset[str]:
+    """The structures that the fine network was ever shown and does not withhold: all that it ever tells."""
     bias = np.asarray(models.fine["head"]["bias"][...])
-    return frozenset(structure.name for structure in STRUCTURES if bias[structure.label] > NEVER / 2)
+    learned = {structure.name for structure in STRUCTURES if bias[structure.label] > NEVER / 2}
+    return frozenset(learned.difference(models.withheld))
 
 
 def _about(saved: checkpoint.Saved) -> tuple[NetConfig, NetConfig, TrainedOn | None]:
