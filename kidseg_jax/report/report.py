@@ -9,7 +9,6 @@ import json
 from pathlib import Path
 
 from kidseg_jax.atomic import write_text, written_whole
-from kidseg_jax.evaluation.mesh_files import write_comparison
 from kidseg_jax.evaluation.table import Table, to_csv, to_markdown, to_terminal
 from kidseg_jax.report.examples import snapshot_of, worst_surfaces
 from kidseg_jax.report.ledger_summary import ledger_html
@@ -46,6 +45,7 @@ def _worst(run: Run) -> dict[str, Drawing]:
     """
     if importlib.util.find_spec("open3d") is None:
         return {}
+    from kidseg_jax.evaluation.mesh_files import write_comparison
     from kidseg_jax.report.scenes import LIMIT_MM, plotly_figure, scene_of, still, surfaces_of
 
     drawings = {}
