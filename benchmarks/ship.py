@@ -37,7 +37,7 @@ says of ureters and vessels of patients was not measured: all it draws is a prop
 | --- | --- |
 | learned from | {train} kidneys of phantoms, `--cohort varied`, seed {seed}, see `docs/phantoms.md` |
 | command | `python -m kidseg_jax.stage --n 1 --preset start` ({minutes:.0f} min of training on two cores) |
-| made | {date}, commit {commit} |
+| trained | at commit {commit}, put here {date} |
 | networks | coarse {coarse}, fine {fine}; weights kept as float16 |
 | background | {background:g} added to its logit, chosen on two CTs of patients, see `docs/real_cts.md` |
 | hash | `{sha256}` |
@@ -91,7 +91,7 @@ def main(run: tyro.conf.Positional[Path], background: float = 0.0, withheld: tup
         seed=settings["config"]["seed"],
         minutes=(record.seconds or 0) / 60,
         date=about()["date"],
-        commit=about()["commit"],
+        commit=settings["commit"][:7],
         coarse="/".join(map(str, models.coarse_net.features)) + f" at {models.coarse_net.spacing_mm:g} mm",
         fine="/".join(map(str, models.fine_net.features)) + f" at {models.fine_net.spacing_mm:g} mm",
         sha256=sha256,

@@ -1,7 +1,7 @@
 """Every setting of a run, its unit and its default: frozen records; the presets of runs and phantoms."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 MOST_CHANNELS = 4096
@@ -313,10 +313,10 @@ PRESETS: dict[str, Config] = {
         ),
     ),
     "start": Config(
-        cohort=COHORTS["varied"],
-        coarse=NetConfig(features=(12, 24, 48), patch=(48, 48, 64), spacing_mm=6.0),
+        cohort=replace(COHORTS["varied"], patients=360, kidneys=680, rcc_kidneys=140),
+        coarse=NetConfig(features=(16, 32, 64), patch=(48, 48, 64), spacing_mm=6.0),
         coarse_train=TrainConfig(
-            steps=2000,
+            steps=5000,
             optimizer="muon",
             class_weights=(1.0, 5.0),
             dice_power=2,
@@ -330,9 +330,9 @@ PRESETS: dict[str, Config] = {
             features=(12, 32, 64), patch=(60, 44, 52), spacing_mm=2.25, offset_mm=(-10.0, -5.0, 18.0)
         ),
         fine_train=TrainConfig(
-            steps=7000,
+            steps=8000,
             optimizer="muon",
-            class_weights=(1.0, 6.0, 5.0, 5.0, 2.0, 3.0),
+            class_weights=(1.0, 4.0, 3.0, 3.0, 1.0, 2.0),
             dice_power=2,
             shift_mm=12.0,
             poses=3,
