@@ -18,7 +18,8 @@ from kidseg_jax.network.roi import Roi, fine_roi, sample_labels
 
 SIDES: tuple[Side, ...] = ("right", "left")
 SMALLEST_SEEN_ML = 15.0  # of a piece that the coarse network sees
-MOST_LOOKS = 3  # on each side of the body
+MOST_LOOKS = 3  # on each side of the body, at those seen and at those faintly seen
+FAINT = -2.0  # logit of kidney less that of background
 NEAR_VOXELS = 6  # of the coarse grid; 2 cut kidneys of patients that it had seen in part
 LEAST = {"ml": 5.0, "covered": 0.2}
 LEAST_SHARE, LEAST_APART_HU = 0.4, 80.0  # of two kidneys of one patient
@@ -59,11 +60,21 @@ class Seen(NamedTuple):
     traits: Traits | None
 
 
-def candidates_in(seen: Mask, grid: Roi, net: NetConfig, side_at: Callable[..., Side]) -> list[Candidate]:
-    """Pieces of kidney on the coarse grid from SMALLEST_SEEN_ML on, largest first, at most MOST_LOOKS a side.
+def candidates_in(
+    margin: np.ndarray, grid: Roi, net: NetConfig, side_at: Callable[..., Side]
+) -> list[Candidate]:
+    """Pieces of kidney on the coarse grid: those seen, largest first, then those only faintly seen.
 
-    net: the fine network; side_at: from the ends (lo, hi) of a piece and its centre, in mm, to its side.
+    margin: logit of kidney less that of background, (z, y, x) on `grid`; net: the fine network; side_at: from
+    the ends (lo, hi) of a piece and its centre, in mm, to its side. Of each kind at most MOST_LOOKS a side,
+    from SMALLEST_SEEN_ML on; a faint piece around a seen one is that one.
     """
+    seen = _pieces(margin > 0, grid, net, side_at)
+    faint = _pieces(margin > FAINT, grid, net, side_at)
+    return seen + [c for c in faint if not any((c.piece & s.piece).any() for s in seen)]
+
+
+def _pieces(seen: Mask, grid: Roi, net: NetConfig, side_at: Callable[..., Side]) -> list[Candidate]:
     pieces, _ = kernels.label_components(seen)
     stats, side_mm = kernels.component_stats(seen), grid.spacing_mm
     near = within(seen, NEAR_VOXELS * side_mm, (side_mm, side_mm, side_mm))

@@ -100,12 +100,13 @@ def _stopwatch(laps_s: dict[str, float] | None) -> Callable[[str], None]:
 def find_kidneys(
     models: Models, ct: Volume, threads: int = 1, lap: Callable[[str], None] = lambda name: None
 ) -> list[Candidate]:
-    """Where the coarse net sees what may be a kidney in a canonical CT, largest first on each side."""
+    """Where the coarse net sees what may be a kidney in a canonical CT: on each side the surest, then largest."""
     net = models.coarse_net
     grid = coarse_grid(net, ct.array.shape, ct.spacing_mm)
     sampled = sample_ct(ct.array, ct.spacing_mm, grid, threads)
     lap("upload")
-    seen = slide(_logits(net, N_COARSE, models.coarse), sampled, net.patch).argmax(-1) > 0
+    scores = slide(_logits(net, N_COARSE, models.coarse), sampled, net.patch)
+    margin = scores[..., 1:].max(-1) - scores[..., 0]
     lap("coarse")
 
     def side_at(lo_mm: Point, hi_mm: Point, centre_mm: Point) -> Side:
@@ -113,7 +114,7 @@ def find_kidneys(
         lo, hi = (np.clip(end, 0, np.array(ct.array.shape) - 1).astype(int) for end in ends)
         return side_of(ct, lo, hi + 1, centre_mm[2] / ct.spacing_mm[2])
 
-    return candidates_in(seen, grid, models.fine_net, side_at)
+    return candidates_in(margin, grid, models.fine_net, side_at)
 
 
 def _look(
