@@ -9,6 +9,7 @@ from test_cascade import FINE, ellipsoid_ct
 from kidseg_jax.imaging.structures import N_CLASSES, PARENCHYMA, RCC
 from kidseg_jax.network import cascade
 from kidseg_jax.network.candidates import (
+    FAINT,
     LEAST,
     MOST_LOOKS,
     SMALLEST_SEEN_ML,
@@ -36,18 +37,19 @@ def side_at(lo_mm, hi_mm, centre_mm):
     return "right" if centre_mm[2] < 177 else "left"
 
 
-def seen_at(*boxes) -> np.ndarray:
-    """A mask on GRID of boxes (first corner, sides), in voxels."""
-    seen = np.zeros(GRID.shape, bool)
-    for corner, sides in boxes:
-        seen[tuple(slice(a, a + n) for a, n in zip(corner, sides, strict=True))] = True
-    return seen
+def seen_at(*boxes, faint=()) -> np.ndarray:
+    """What the coarse network sees on GRID: boxes (first corner, sides) in voxels, and others faintly."""
+    margin = np.full(GRID.shape, 2 * FAINT, np.float32)
+    for value, there in ((FAINT / 2, faint), (1.0, boxes)):
+        for corner, sides in there:
+            margin[tuple(slice(a, a + n) for a, n in zip(corner, sides, strict=True))] = value
+    return margin
 
 
 def test_pieces_come_largest_first_few_a_side_and_specks_not_at_all():
-    assert (4 * 4 * 4) * 6**3 < 1000 * SMALLEST_SEEN_ML < (5 * 4 * 4) * 6**3
+    assert (2 * 3 * 3) * 6**3 < 1000 * SMALLEST_SEEN_ML < (3 * 3 * 3) * 6**3
     right = [((i * 10, 5, 5), (5, 5 + i, 5)) for i in range(4)]
-    left = [((20, 20, 40), (8, 8, 8)), ((2, 2, 50), (4, 4, 4))]
+    left = [((20, 20, 40), (8, 8, 8)), ((2, 2, 50), (2, 3, 3))]
     candidates = candidates_in(seen_at(*right, *left), GRID, FINE, side_at)
     assert [(c.side, int(c.piece.sum())) for c in candidates] == [
         ("left", 512),
@@ -61,7 +63,17 @@ def test_pieces_come_largest_first_few_a_side_and_specks_not_at_all():
     np.testing.assert_allclose(candidates[0].roi.centre_mm, middle * 6.0 + offset)
     assert candidates[0].roi.mirrored and not candidates[1].roi.mirrored
     assert [int(c.piece.sum()) for c in likeliest(candidates)] == [200, 512]
-    assert candidates_in(np.zeros(GRID.shape, bool), GRID, FINE, side_at) == [] == likeliest([])
+    assert candidates_in(seen_at(), GRID, FINE, side_at) == [] == likeliest([])
+
+
+def test_what_is_seen_faintly_comes_after_what_is_seen_and_never_twice():
+    right, core, left = ((10, 10, 10), (4, 4, 4)), ((12, 12, 42), (4, 4, 4)), ((10, 10, 40), (8, 8, 8))
+    candidates = candidates_in(
+        seen_at(right, core, faint=(left, ((30, 30, 5), (9, 9, 9)))), GRID, FINE, side_at
+    )
+    assert [(c.side, int(c.piece.sum())) for c in candidates] == [("right", 64), ("left", 64), ("right", 729)]
+    candidates = candidates_in(seen_at(right, faint=(left,)), GRID, FINE, side_at)
+    assert [(c.side, int(c.piece.sum())) for c in likeliest(candidates)] == [("right", 64), ("left", 512)]
 
 
 @pytest.fixture
@@ -154,9 +166,9 @@ def test_where_the_largest_piece_is_no_kidney_the_next_is_looked_at(monkeypatch)
 
     def answers(net, n_classes):
         least = 70 if n_classes == N_COARSE else 170
-        return lambda params, hu: np.eye(n_classes, dtype=np.float32)[
-            np.where(np.asarray(hu) > least, n_classes * 2 // 3, 0)
-        ]
+        return lambda params, hu: (
+            10 * np.eye(n_classes, dtype=np.float32)[np.where(np.asarray(hu) > least, n_classes * 2 // 3, 0)]
+        )
 
     monkeypatch.setattr(cascade, "_jitted", answers)
     found = predict(models, ct)

@@ -17,7 +17,7 @@ from kidseg_jax.network.losses import NEVER
 from kidseg_jax.network.roi import Roi, fine_roi, sample_labels
 
 SIDES: tuple[Side, ...] = ("right", "left")
-SMALLEST_SEEN_ML = 15.0  # of a piece that the coarse network sees
+SMALLEST_SEEN_ML = 4.0  # of a piece that the coarse network sees
 MOST_LOOKS = 3  # on each side of the body, at those seen and at those faintly seen
 FAINT = -2.0  # logit of kidney less that of background
 NEAR_VOXELS = 6  # of the coarse grid; 2 cut kidneys of patients that it had seen in part

@@ -100,7 +100,7 @@ def _stopwatch(laps_s: dict[str, float] | None) -> Callable[[str], None]:
 def find_kidneys(
     models: Models, ct: Volume, threads: int = 1, lap: Callable[[str], None] = lambda name: None
 ) -> list[Candidate]:
-    """Where the coarse net sees what may be a kidney in a canonical CT: on each side the surest, then largest."""
+    """Where the coarse net sees what may be a kidney in a canonical CT, surest and then largest first."""
     net = models.coarse_net
     grid = coarse_grid(net, ct.array.shape, ct.spacing_mm)
     sampled = sample_ct(ct.array, ct.spacing_mm, grid, threads)
