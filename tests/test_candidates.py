@@ -13,12 +13,14 @@ from kidseg_jax.network.candidates import (
     LEAST,
     MOST_LOOKS,
     SMALLEST_SEEN_ML,
+    SURE,
     Candidate,
     Seen,
     Traits,
     agreed,
     candidates_in,
     is_kidney,
+    is_uncertain,
     likeliest,
     traits_of,
     unlike,
@@ -137,6 +139,12 @@ def test_every_trait_can_refuse_a_kidney():
     for name, least in LEAST.items():
         assert is_kidney(PASSES._replace(**{name: least}))
         assert not is_kidney(PASSES._replace(**{name: np.nextafter(least, -np.inf)}))
+
+
+def test_a_kidney_is_uncertain_below_the_certainty_of_most():
+    kidney = FoundKidney("right", (0, 0, 0), (1, 1, 1), np.zeros((1, 1, 1), np.uint8), False)
+    assert not is_uncertain(Seen(kidney, PASSES._replace(certainty=SURE)))
+    assert is_uncertain(Seen(kidney, PASSES._replace(certainty=np.nextafter(SURE, 0))))
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,8 @@ def bright_is_kidney(models, ct: Volume, threads=None, rules=DEFAULT) -> cascade
     labels = np.where(turned.array > 600, RCC, np.where(turned.array > 300, PARENCHYMA, 0)).astype(np.uint8)
     kidneys = []
     if labels.any():
-        incomplete = bool(labels[0].any())
-        kidneys.append(FoundKidney("right", (0, 0, 0), labels.shape, labels, incomplete))
+        incomplete, uncertain = bool(labels[0].any()), not (labels == RCC).any()
+        kidneys.append(FoundKidney("right", (0, 0, 0), labels.shape, labels, incomplete, uncertain))
         kidneys = after_rules(kidneys, turned, rules)
         labels = kidneys[0].labels
     return cascade.Prediction(on_grid_of(labels, ct), tuple(kidneys))
@@ -117,8 +117,17 @@ def test_preview_and_statistics(tmp_path):
     found = {row["structure"]: float(row["volume_ml"]) for row in rows}
     assert found["parenchyma"] == pytest.approx((4 * 4 * 6 - 1) * voxel_ml, abs=5e-4)
     assert found["rcc"] == pytest.approx(voxel_ml, abs=5e-4)
-    assert {row["incomplete"] for row in rows} == {"no"}
+    assert {(row["incomplete"], row["uncertain"]) for row in rows} == {("no", "no")}
     assert {row["trained_on"] for row in rows} == {"given cases"}
+
+
+def test_a_kidney_that_is_cut_or_may_be_none_is_said_to_be(tmp_path, capsys):
+    ct = with_kidney(bottom=0)
+    ct.array[ct.array > 600] = 400
+    write_volume(tmp_path / "x.nii.gz", ct)
+    assert predict(tmp_path / "x.nii.gz", "--statistics") == 0
+    assert "right (incomplete, uncertain) -> " in capsys.readouterr().out
+    assert {(r["incomplete"], r["uncertain"]) for r in table(tmp_path / "x_kidseg.csv")} == {("yes", "yes")}
 
 
 def test_a_structure_that_the_model_was_never_shown_has_no_volume(tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ from kidseg_jax.imaging.volume import Volume
 from kidseg_jax.network.origin import caution
 
 Rule = Literal["largest_kidney", "one_parenchyma", "masses_attached", "vessels_touch", "sides_apart"]
-COLUMNS = ("case", "side", "structure", "volume_ml", "incomplete", "trained_on")
+COLUMNS = ("case", "side", "structure", "volume_ml", "incomplete", "uncertain", "trained_on")
 UNKNOWN = "unknown"  # also of rows that an older version wrote
 
 
@@ -41,7 +41,8 @@ class Arguments:
     """Also write a PNG of the labels over the CT."""
     statistics: bool = False
     """Also write the volume of each structure that the model knows, for each kidney, in ml as CSV;
-    `incomplete` marks kidneys cut by the image, `trained_on` tells models of phantoms from others.
+    `incomplete` marks kidneys cut by the image, `uncertain` those that may be none,
+    `trained_on` tells models of phantoms from others.
     """
     rules: tuple[Rule, ...] = ("largest_kidney",)
     """The rules that tidy the labels (imaging/postprocess.py); --rules with nothing behind it has none. On
@@ -161,8 +162,12 @@ def predict_case(models: Any, job: Job, ct: Volume, arguments: Arguments) -> str
     if job.statistics:
         write_text(job.statistics, _table(list(_rows(job.name, models, prediction, ct.spacing_mm))))
     write_volume(job.labels, prediction.labels)
-    kidneys = ", ".join(k.side + (" (incomplete)" if k.incomplete else "") for k in prediction.kidneys)
-    return f"{kidneys} -> {job.labels}"
+    return f"{', '.join(map(_said, prediction.kidneys))} -> {job.labels}"
+
+
+def _said(kidney: Any) -> str:
+    doubts = [word for word in ("incomplete", "uncertain") if getattr(kidney, word)]
+    return f"{kidney.side} ({', '.join(doubts)})" if doubts else kidney.side
 
 
 def _rows(
@@ -176,8 +181,8 @@ def _rows(
     for kidney in disjoint(prediction.kidneys):
         for structure, volume in volumes_ml(kidney.labels, spacing_mm).items():
             if structure in learned:
-                incomplete = "yes" if kidney.incomplete else "no"
-                yield name, kidney.side, structure, f"{volume:.3f}", incomplete, trained_on
+                doubts = ("yes" if doubt else "no" for doubt in (kidney.incomplete, kidney.uncertain))
+                yield name, kidney.side, structure, f"{volume:.3f}", *doubts, trained_on
 
 
 def _table(rows: list[tuple[str, ...]]) -> str:

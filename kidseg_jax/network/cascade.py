@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import jax
@@ -25,6 +25,7 @@ from kidseg_jax.network.candidates import (
     agreed,
     candidates_in,
     is_kidney,
+    is_uncertain,
     likeliest,
     traits_of,
     unlike,
@@ -76,7 +77,9 @@ def predict(
         if (other := unlike(seen)) is not None:
             del seen[other]
         waiting = [c for c in waiting if c not in looked_at and c.side not in seen]
-    kidneys = [seen[side].kidney for side in SIDES if side in seen]
+    kidneys = [
+        replace(seen[side].kidney, uncertain=is_uncertain(seen[side])) for side in SIDES if side in seen
+    ]
     if rules not in (NOTHING, DEFAULT):
         kidneys = after_rules(kidneys, turned, rules)
     labels = pasted([(kidney.lo, kidney.labels) for kidney in kidneys], ct, threads)

@@ -21,6 +21,7 @@ class FoundKidney:
 
     incomplete: its parenchyma or RCC reaches a face of the CT, so part of it was not scanned, or still a face
     of its ROI after that has grown, so part of it was not looked at.
+    uncertain: the network is less sure of it than of most (`candidates.SURE`); it may be none.
     """
 
     side: Side
@@ -28,6 +29,7 @@ class FoundKidney:
     hi: Shape
     labels: Labels
     incomplete: bool
+    uncertain: bool = False
 
 
 def disjoint(kidneys: Sequence[FoundKidney]) -> tuple[FoundKidney, ...]:
