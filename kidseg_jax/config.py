@@ -179,6 +179,8 @@ class TrainConfig:
     """Peak learning rate of Adam."""
     kernel_rate: float = 3e-2
     """Peak learning rate of Muon."""
+    begun_rate: float = 0.03
+    """Share of both rates for a network that goes on from a start model: more unlearns what it knew."""
     schedule: Literal["constant", "cosine"] = "cosine"
     """constant, or a linear warm-up followed by a cosine to zero."""
     warmup: float = 0.1
@@ -217,7 +219,7 @@ class TrainConfig:
                 "TrainConfig: need steps above 0 or epochs above 0, and batch and poses of 1 or more, "
                 f"got steps {self.steps}, epochs {self.epochs}, batch {self.batch}, poses {self.poses}"
             )
-        for name in ("rate", "kernel_rate"):
+        for name in ("rate", "kernel_rate", "begun_rate"):
             _require(self, name, 0 < getattr(self, name) < math.inf, "must be positive and finite")
         sizes = "weight_decay noise_sd shift_mm gain_sd offset_sd turn_deg zoom pose_turn_deg"
         for name in sizes.split():

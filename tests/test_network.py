@@ -320,6 +320,7 @@ def test_impossible_networks_are_refused(settings, said):
         {"batch": 0},
         {"rate": 0.0},
         {"rate": float("inf")},
+        {"begun_rate": 0.0},
         {"noise_sd": -1.0},
         {"warmup": 1.0},
         {"poses": 0},

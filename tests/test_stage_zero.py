@@ -222,3 +222,24 @@ def test_training_goes_on_from_a_copy_and_a_class_never_shown_begins_afresh():
     step(state, (ct,), (labels,), sizes, jax.random.key(0))  # donates the state
     for before, after in zip(jax.tree.leaves(kept), jax.tree.leaves(begun), strict=True):
         np.testing.assert_array_equal(before, after)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_what_goes_on_from_a_model_moves_by_a_share_of_what_a_fresh_one_does(optimizer):
+    net = NetConfig(features=(2, 4), patch=(4, 4, 4))
+    settings = TrainConfig(steps=1, optimizer=optimizer, schedule="constant", begun_rate=0.25)
+    rng = np.random.default_rng(0)
+    ct = jnp.asarray(rng.integers(-100, 300, (12, 12, 12)), jnp.int16)
+    labels = jnp.asarray(rng.integers(0, N_CLASSES, (12, 12, 12)), jnp.uint8)
+    before = make_unet(net, N_CLASSES, 7)[1]
+
+    def moved(begun) -> list[np.ndarray]:
+        state, step = start(net, settings, N_CLASSES, 1, 7, begun=begun)
+        after, _ = step(state, (ct,), (labels,), jnp.full((1, 3), 12, jnp.int32), jax.random.key(0))
+        pairs = zip(jax.tree.leaves(after.params), jax.tree.leaves(before), strict=True)
+        return [np.asarray(a) - np.asarray(b) for a, b in pairs]
+
+    fresh, further = moved(None), moved(before)
+    assert max(np.abs(step).max() for step in fresh) > 1e-3
+    for a, b in zip(fresh, further, strict=True):
+        np.testing.assert_allclose(b, 0.25 * a, atol=1e-6)

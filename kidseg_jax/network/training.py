@@ -1,6 +1,7 @@
 """Training one network: a pure step on a pytree of state, and a loop that can stop and go on anywhere."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -89,7 +90,8 @@ def start(
 ) -> tuple[TrainState, Step]:
     """A fresh state drawn from `seed`, and the jitted step (state, cts, labels, sizes, key) -> (state, loss).
 
-    begun: weights to go on from instead, copied; a class that they were never shown begins as a fresh one.
+    begun: weights to go on from instead, copied, at `begun_rate` of the rates; a class that they were never
+    shown begins as a fresh one.
     sizes: int32 (batch, 3), how much of each sample is no padding. The step's key is folded with the step
     number, so that any step can be run again on its own; the state is donated. A last argument, bool (batch,
     n_classes), merges the classes that a sample's labels do not tell with its background. The classes in
@@ -101,6 +103,8 @@ def start(
         fresh, params = bias[...], jax.tree.map(jnp.copy, begun)
         bias = params["head"]["bias"]
         bias[...] = jnp.where(bias[...] > NEVER / 2, bias[...], fresh)
+        share = train.begun_rate
+        train = replace(train, rate=share * train.rate, kernel_rate=share * train.kernel_rate)
     if never:
         bias[...] = bias[...].at[jnp.array(sorted(never))].set(NEVER)
     optimizer = make_optimizer(train, total)
