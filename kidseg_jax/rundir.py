@@ -138,6 +138,11 @@ class StageDirectory:
         return self.path / "checkpoints"
 
     @property
+    def samples(self) -> Path:
+        """What the processes that train together learn from, while they do."""
+        return self.path / "samples"
+
+    @property
     def models(self) -> Path:
         return self.path / "models.safetensors"
 

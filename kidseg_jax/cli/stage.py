@@ -35,6 +35,9 @@ class Arguments:
     """Phantoms to start from where there is no data, with settings below; default: the preset's."""
     threads: int = field(default_factory=lambda: os.cpu_count() or 1)
     """Threads of the C++ kernels and of making phantoms."""
+    devices: int | None = None
+    """GPUs, or other devices of JAX, that share each batch; default: one, and all of several processes, which
+    SLURM (srun) or JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID make one run."""
     annotator: Literal["simulated", "human"] = "simulated"
     """Who corrects the predictions. human: every stage but the last stops with a list of cases in
     stage_K/to_correct (exit code 3); the same command goes on when corrected files stand in
@@ -73,7 +76,8 @@ def run(arguments: Arguments) -> int:
             arguments.accept_partial, arguments.accept_unchanged, arguments.blind, arguments.approver
         )
     data, label_map, start = arguments.data, arguments.label_map, _start_file(arguments.start)
-    return run_loop(out, arguments.config, arguments.n, data, label_map, arguments.threads, annotator, start)
+    n, threads, devices = arguments.n, arguments.threads, arguments.devices
+    return run_loop(out, arguments.config, n, data, label_map, threads, annotator, start, devices)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -26,9 +26,24 @@ def segmentation_loss(
     form: "native" takes both from sums compiled for CPU, any other from plain JAX; None takes `best_form`.
     unlabelled: bool (b, c), classes that a sample's labels do not tell from background: `merge_unlabelled`.
     """
+    return loss_of_sums(loss_sums(logits, labels, dice_power, form, unlabelled), class_weights)
+
+
+def loss_sums(
+    logits: jax.Array,
+    labels: jax.Array,
+    dice_power: int = 1,
+    form: Form | None = None,
+    unlabelled: jax.Array | None = None,
+) -> jax.Array:
+    """What the loss needs of a batch, (c, 4), see `region_sums`: the sums of its parts add up to it."""
     if unlabelled is not None:
         logits = merge_unlabelled(logits, unlabelled)
-    sums = region_sums(logits, labels.astype(jnp.int32), dice_power, form)
+    return region_sums(logits, labels.astype(jnp.int32), dice_power, form)
+
+
+def loss_of_sums(sums: jax.Array, class_weights: tuple[float, ...]) -> jax.Array:
+    """The loss of a batch from its sums."""
     overlap, size, count, nll = sums.T
     dice = 1.0 - (2.0 * overlap + 1.0) / (size + count + 1.0)
     if not class_weights:

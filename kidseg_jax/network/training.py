@@ -2,20 +2,23 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh, PartitionSpec
 from optax.contrib import MuonDimensionNumbers, muon
 
 from kidseg_jax.config import NetConfig, TrainConfig
 from kidseg_jax.network.augment import random_patch
-from kidseg_jax.network.losses import NEVER, segmentation_loss
+from kidseg_jax.network.devices import BATCH, by_rows, replicated, replicated_key
+from kidseg_jax.network.losses import NEVER, loss_of_sums, loss_sums
 from kidseg_jax.network.runtime import compiler_options, keep_freed_memory
 from kidseg_jax.network.samples import Sample
-from kidseg_jax.network.unet import Params, make_unet
+from kidseg_jax.network.unet import Apply, Params, make_unet
 
 
 class TrainState(NamedTuple):
@@ -87,11 +90,13 @@ def start(
     seed: int,
     never: frozenset[int] = frozenset(),
     begun: Params | None = None,
+    mesh: Mesh | None = None,
 ) -> tuple[TrainState, Step]:
     """A fresh state drawn from `seed`, and the jitted step (state, cts, labels, sizes, key) -> (state, loss).
 
     begun: weights to go on from instead, copied, at `begun_rate` of the rates; a class that they were never
     shown begins as a fresh one.
+    mesh: the devices that share a batch, each an equal part of it; the loss is that of the whole batch.
     sizes: int32 (batch, 3), how much of each sample is no padding. The step's key is folded with the step
     number, so that any step can be run again on its own; the state is donated. A last argument, bool (batch,
     n_classes), merges the classes that a sample's labels do not tell with its background. The classes in
@@ -108,6 +113,7 @@ def start(
     if never:
         bias[...] = bias[...].at[jnp.array(sorted(never))].set(NEVER)
     optimizer = make_optimizer(train, total)
+    learn = partial(_loss_and_gradient, apply, net, train, mesh)
 
     def step(
         state: TrainState,
@@ -118,14 +124,7 @@ def start(
         unlabelled: jax.Array | None = None,
     ) -> tuple[TrainState, jax.Array]:
         keys = jax.random.split(jax.random.fold_in(key, state.step), len(cts))
-        pairs = [random_patch(*one, net, train) for one in zip(keys, cts, labels, sizes, strict=True)]
-        images, targets = jnp.stack([p[0] for p in pairs])[..., None], jnp.stack([p[1] for p in pairs])
-
-        def loss_of(params: Params) -> jax.Array:
-            logits, weights, power = apply(params, images), train.class_weights, train.dice_power
-            return segmentation_loss(logits, targets, weights, power, unlabelled=unlabelled)
-
-        loss, gradient = jax.value_and_grad(loss_of)(state.params)
+        loss, gradient = learn(state.params, cts, labels, sizes, keys, unlabelled)
         with jax.numpy_dtype_promotion("standard"):  # optax.adam mixes dtypes
             updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -135,6 +134,41 @@ def start(
     return state, jax.jit(step, donate_argnums=0, compiler_options=compiler_options())
 
 
+def _loss_and_gradient(
+    apply: Apply,
+    net: NetConfig,
+    train: TrainConfig,
+    mesh: Mesh | None,
+    params: Params,
+    cts: Sequence[jax.Array] | jax.Array,
+    labels: Sequence[jax.Array] | jax.Array,
+    sizes: jax.Array,
+    keys: jax.Array,
+    unlabelled: jax.Array | None,
+) -> tuple[jax.Array, Params]:
+    """The loss of a batch and its gradient; on a mesh from sums and pulled-back parts of all devices."""
+
+    def sums_of(params: Params, cts: Any, labels: Any, sizes: Any, keys: Any, unlabelled: Any) -> jax.Array:
+        pairs = [random_patch(*one, net, train) for one in zip(keys, cts, labels, sizes, strict=True)]
+        images, targets = jnp.stack([p[0] for p in pairs])[..., None], jnp.stack([p[1] for p in pairs])
+        return loss_sums(apply(params, images), targets, train.dice_power, unlabelled=unlabelled)
+
+    def of_part(params: Params, *part: Any) -> tuple[jax.Array, Params]:
+        sums, pull = jax.vjp(lambda params: sums_of(params, *part), params)
+        loss, by_sums = jax.value_and_grad(loss_of_sums)(jax.lax.psum(sums, BATCH), train.class_weights)
+        return loss, jax.lax.psum(pull(by_sums)[0], BATCH)
+
+    given = (cts, labels, sizes, keys, unlabelled)
+    if mesh is None:
+        return jax.value_and_grad(lambda params: loss_of_sums(sums_of(params, *given), train.class_weights))(
+            params
+        )
+    whole, dealt = PartitionSpec(), PartitionSpec(BATCH)
+    specs = (whole, *(dealt for _ in given))
+    parts = jax.shard_map(of_part, mesh=mesh, in_specs=specs, out_specs=(whole, whole), check_vma=False)
+    return parts(params, *given)
+
+
 def order_of_samples(n_samples: int, n_draws: int, seed: int) -> np.ndarray:
     """Indices of the samples in the order they are seen, int64 (n_draws,): shuffled pass after pass."""
     rng = np.random.default_rng(seed)
@@ -142,8 +176,71 @@ def order_of_samples(n_samples: int, n_draws: int, seed: int) -> np.ndarray:
     return np.concatenate([rng.permutation(n_samples) for _ in range(passes)])[:n_draws]
 
 
+class _OnOneDevice:
+    """What a step takes beside the state, from samples that lie on the device, padded to one shape."""
+
+    def __init__(self, samples: Sequence[Sample], n_classes: int, seed: int):
+        self.key = jax.random.key(seed)
+        self.sizes = np.array([s.ct.shape for s in samples], np.int32)
+        padding = [[(0, n) for n in self.sizes.max(0) - size] for size in self.sizes]
+        self.poses = [
+            [tuple(jnp.asarray(np.pad(a, pad, "edge")) for a in one) for one in _poses(s)]
+            for s, pad in zip(samples, padding, strict=True)
+        ]
+        self.unlabelled = _unlabelled(samples, n_classes)
+
+    def __call__(self, drawn: np.ndarray, pose: np.ndarray) -> tuple[Any, ...]:
+        """cts, labels, sizes, key and, where samples differ in them, unlabelled classes."""
+        poses = [self.poses[j] for j in drawn]
+        cts, labels = zip(*(p[int(at * len(p))] for p, at in zip(poses, pose, strict=True)), strict=True)
+        merged = () if self.unlabelled is None else (jnp.asarray(self.unlabelled[drawn]),)
+        return cts, labels, jnp.asarray(self.sizes[drawn]), self.key, *merged
+
+
+class _OnMesh:
+    """The same for a mesh, from samples in memory or in files: a process reads those of its own devices."""
+
+    def __init__(self, mesh: Mesh, samples: Sequence[Sample], n_classes: int, seed: int):
+        self.mesh, self.samples = mesh, samples
+        self.key = replicated_key(mesh, seed)
+        self.sizes = np.array([s.ct.shape for s in samples], np.int32)
+        self.unlabelled = _unlabelled(samples, n_classes)
+
+    def __call__(self, drawn: np.ndarray, pose: np.ndarray) -> tuple[Any, ...]:
+        shape = (len(drawn), *self.sizes.max(0).tolist())
+
+        def part(which: int, i: int) -> np.ndarray:
+            sample = self.samples[drawn[i]]
+            poses = _poses(sample)
+            array = poses[int(pose[i] * len(poses))][which].astype((np.int16, np.uint8)[which])
+            return np.pad(array, [(0, n - m) for n, m in zip(shape[1:], array.shape, strict=True)], "edge")
+
+        cts, labels = (by_rows(self.mesh, shape, partial(part, which)) for which in (0, 1))
+        tables = [self.sizes] if self.unlabelled is None else [self.sizes, self.unlabelled]
+        sizes, *merged = (by_rows(self.mesh, t[drawn].shape, t[drawn].__getitem__) for t in tables)
+        return cts, labels, sizes, self.key, *merged
+
+
+def _poses(sample: Sample) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+    return (sample.ct, sample.labels), *sample.posed
+
+
+def _unlabelled(samples: Sequence[Sample], n_classes: int) -> np.ndarray | None:
+    """Bool (samples, classes): what their labels do not tell; None where that is the same for all."""
+    never = never_labelled(samples)
+    if all(s.unlabelled == never for s in samples):
+        return None
+    return np.array([[c in s.unlabelled for c in range(n_classes)] for s in samples])
+
+
 def train(
-    state: TrainState, step: Step, samples: Sequence[Sample], total: int, batch: int, seed: int
+    state: TrainState,
+    step: Step,
+    samples: Sequence[Sample],
+    total: int,
+    batch: int,
+    seed: int,
+    mesh: Mesh | None = None,
 ) -> Iterator[tuple[int, TrainState, jax.Array]]:
     """(steps done, state, loss) after every step up to `total`; a state half-way continues bit for bit.
 
@@ -153,28 +250,16 @@ def train(
     if not samples:
         raise ValueError("train: need at least one labelled kidney, got none")
     keep_freed_memory()
-    key = jax.random.key(seed)
     order = order_of_samples(len(samples), total * batch, seed)
     pose = np.random.default_rng((seed, 1)).random(len(order))
-    sizes = np.array([s.ct.shape for s in samples], np.int32)
-    padding = [[(0, n) for n in sizes.max(0) - size] for size in sizes]
-    on_device = [
-        [tuple(jnp.asarray(np.pad(a, pad, "edge")) for a in pose) for pose in ((s.ct, s.labels), *s.posed)]
-        for s, pad in zip(samples, padding, strict=True)
-    ]
-    never, n_classes = never_labelled(samples), len(state.params["head"]["bias"][...])
-    merges = any(s.unlabelled != never for s in samples)
-    unlabelled = np.array([[c in s.unlabelled for c in range(n_classes)] for s in samples])
+    n_classes = len(state.params["head"]["bias"][...])
+    if mesh is not None:
+        state = replicated(mesh, state)
+    batch_of = (_OnOneDevice if mesh is None else partial(_OnMesh, mesh))(samples, n_classes, seed)
     before = jnp.zeros(())
     for i in range(int(state.step), total):
         here = slice(i * batch, (i + 1) * batch)
-        drawn = order[here]
-        poses = [on_device[j] for j in drawn]
-        cts, labels = zip(
-            *(p[int(at * len(p))] for p, at in zip(poses, pose[here], strict=True)), strict=True
-        )
-        merged = (jnp.asarray(unlabelled[drawn]),) if merges else ()
-        state, loss = step(state, cts, labels, jnp.asarray(sizes[drawn]), key, *merged)
+        state, loss = step(state, *batch_of(order[here], pose[here]))
         before.block_until_ready()
         before = loss
         yield i + 1, state, loss

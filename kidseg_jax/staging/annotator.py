@@ -12,6 +12,7 @@ from kidseg_jax.report.records import LabellingRecord, SurfaceRecord
 from kidseg_jax.rundir import RunDirectory
 from kidseg_jax.staging.plan import Plan
 from kidseg_jax.staging.progress import Reporter
+from kidseg_jax.staging.team import Team
 
 
 class WaitsForPeople(Exception):
@@ -28,6 +29,7 @@ class Job:
     n_stages: int
     threads: int
     reporter: Reporter
+    team: Team = field(default_factory=Team)
     kidneys: dict[str, tuple[LabelledKidney, ...]] = field(default_factory=dict)
 
     @cached_property

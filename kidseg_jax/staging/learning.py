@@ -5,9 +5,11 @@ from typing import Literal, NamedTuple, Protocol
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from kidseg_jax.config import Config, NetConfig, TrainConfig
 from kidseg_jax.imaging.structures import N_CLASSES
+from kidseg_jax.network.devices import on_this_device
 from kidseg_jax.network.models import N_COARSE, Models
 from kidseg_jax.network.runtime import named_memory
 from kidseg_jax.network.samples import Sample
@@ -58,11 +60,18 @@ class Unwatched:
         pass
 
 
-def run_stage(state: StageState, new: TrainingSet, config: Config, watch: Watch | None = None) -> StageState:
+def run_stage(
+    state: StageState,
+    new: TrainingSet,
+    config: Config,
+    watch: Watch | None = None,
+    mesh: Mesh | None = None,
+) -> StageState:
     """The next state: both networks trained from the first weights on all training_set so far and the new.
 
     Every stage starts from the same weights, fresh ones or those of a start model, and, with fixed steps,
-    takes the same number of them: stages differ by their data alone. Raises ValueError when there is no
+    takes the same number of them: stages differ by their data alone. mesh: the devices that share each batch,
+    of all processes that call this with the same arguments. Raises ValueError when there is no
     training_set at all.
     """
     training_set = state.training_set.and_also(new)
@@ -72,7 +81,8 @@ def run_stage(state: StageState, new: TrainingSet, config: Config, watch: Watch 
         role: Role, net: NetConfig, settings: TrainConfig, n_classes: int, samples: tuple[Sample, ...]
     ) -> Params:
         begun = state.start and getattr(state.start, role)
-        return _fit(role, net, settings, n_classes, samples, index, config.seed, begun, watch or Unwatched())
+        sees = watch or Unwatched()
+        return _fit(role, net, settings, n_classes, samples, index, config.seed, begun, sees, mesh)
 
     coarse = fitted("coarse", config.coarse, config.coarse_train, N_COARSE, training_set.coarse)
     fine = fitted("fine", config.fine, config.fine_train, N_CLASSES, training_set.fine)
@@ -89,13 +99,15 @@ def _fit(
     seed: int,
     begun: Params | None,
     watch: Watch,
+    mesh: Mesh | None,
 ) -> Params:
     seeds = np.random.SeedSequence([seed, ("coarse", "fine").index(role)]).generate_state(2).tolist()
     total = n_steps(settings, index, len(samples))
-    fresh, step = start(net, settings, n_classes, total, seeds[0], never_labelled(samples), begun)
+    fresh, step = start(net, settings, n_classes, total, seeds[0], never_labelled(samples), begun, mesh)
     state = watch.resume(role, fresh, total)
     with named_memory(f"train the {role} network", net, settings.batch):
-        for done, after, loss in train(state, step, samples, total, settings.batch, seeds[1]):
+        for done, after, loss in train(state, step, samples, total, settings.batch, seeds[1], mesh):
             state = after
             watch.step(role, done, state, loss, total)
-        return jax.block_until_ready(state.params)
+        params = jax.block_until_ready(state.params)
+    return params if mesh is None else on_this_device(params)

@@ -116,7 +116,9 @@ class Loop:
         began = time.monotonic()
         watch = TrainingWatch(job.reporter, index, directory.checkpoints)
         with at_a_step():
-            state = run_stage(state, new, job.config, watch)
+            job.team.begin(directory, state.training_set.and_also(new))
+            state = run_stage(state, new, job.config, watch, job.team.mesh)
+            job.team.cease(directory)
         assert state.models is not None
         learned_from = trained_on(job.run.path, index)
         model = save_models(directory.models, state.models._replace(trained_on=learned_from))

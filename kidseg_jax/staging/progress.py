@@ -20,6 +20,7 @@ from rich.progress import (
 )
 
 from kidseg_jax.network import checkpoint
+from kidseg_jax.network.devices import any_process
 from kidseg_jax.network.training import TrainState
 from kidseg_jax.staging.learning import Role
 from kidseg_jax.stops import Terminated, is_asked
@@ -32,14 +33,15 @@ LOG_S = 60.0
 class Reporter:
     """Progress bars with the time left on a terminal; elsewhere lines (KIDSEG_PROGRESS=lines) or silence."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_silent: bool = False) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
         console = Console(file=getattr(sys.stderr, "bare", sys.stderr))  # its bars do move the cursor
-        self.says_lines = os.environ.get("KIDSEG_PROGRESS") == "lines"
+        self.is_silent = is_silent
+        self.says_lines = not is_silent and os.environ.get("KIDSEG_PROGRESS") == "lines"
         self.on_terminal = console.is_terminal
         self.said_at = time.monotonic()
-        self.bars = Progress(*columns, *times, console=console, disable=not console.is_terminal)
+        self.bars = Progress(*columns, *times, console=console, disable=is_silent or not console.is_terminal)
 
     @contextmanager
     def shown(self) -> Iterator["Reporter"]:
@@ -49,7 +51,8 @@ class Reporter:
     def log(self, what: str, done: int, total: int, began: float) -> None:
         """For a log, where no bar is seen: one line every LOG_S, and where a part of a run ends."""
         now = time.monotonic()
-        if self.on_terminal or self.says_lines or (done < total and now - self.said_at < LOG_S):
+        is_seen = self.is_silent or self.on_terminal or self.says_lines
+        if is_seen or (done < total and now - self.said_at < LOG_S):
             return
         self.said_at = now
         left_s = (now - began) * (total - done) / max(done, 1)
@@ -70,10 +73,13 @@ class Reporter:
 
 
 class TrainingWatch:
-    """Shows the steps of one stage and keeps the last two checkpoints of each network."""
+    """Shows the steps of one stage and keeps the last two checkpoints of each network.
 
-    def __init__(self, reporter: Reporter, stage: int, checkpoints: Path):
-        self.reporter, self.stage, self.folder = reporter, stage, checkpoints
+    writes: False in a process that trains along with the one that does. All stop at the same step.
+    """
+
+    def __init__(self, reporter: Reporter, stage: int, checkpoints: Path, writes: bool = True):
+        self.reporter, self.stage, self.folder, self.writes = reporter, stage, checkpoints, writes
         self.bar = reporter.bars.add_task("", visible=False)
         self.losses: list[tuple[Role, int, float]] = []
         self.total: dict[Role, int] = {}
@@ -100,8 +106,8 @@ class TrainingWatch:
         self.reporter.bars.update(self.bar, completed=done)
         what = f"stage {self.stage}: {role} network, steps from {self.first}"
         self.reporter.log(what, done - self.first, total - self.first, self.began)
-        stops = is_asked()
-        if stops or (done % STEPS_A_CHECKPOINT == 0 and done < total):
+        stops = any_process(is_asked())
+        if self.writes and (stops or (done % STEPS_A_CHECKPOINT == 0 and done < total)):
             checkpoint.save(
                 self.folder / f"{role}_{done:07d}.safetensors", state, {"role": role, "step": done}
             )

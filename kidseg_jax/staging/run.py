@@ -9,6 +9,7 @@ from kidseg_jax.atomic import written_whole
 from kidseg_jax.cohort.case import Case
 from kidseg_jax.cohort.folder import load_cohort
 from kidseg_jax.config import Config
+from kidseg_jax.network.devices import is_first, join_processes, mesh_of
 from kidseg_jax.network.models import require_same_networks
 from kidseg_jax.network.runtime import describe_device, keep_compiled, take_device
 from kidseg_jax.phantom.cohort import make_cohort
@@ -19,6 +20,7 @@ from kidseg_jax.staging.file_hashes import require_known_files
 from kidseg_jax.staging.loop import Loop
 from kidseg_jax.staging.plan import stage_sizes
 from kidseg_jax.staging.progress import Reporter
+from kidseg_jax.staging.team import Team, none_gone
 
 
 def run_loop(
@@ -30,15 +32,43 @@ def run_loop(
     threads: int,
     annotator: Annotator,
     start: Path | None = None,
+    devices: int | None = None,
 ) -> int:
     """Run or go on with `n_stages` stages in the directory `out`; returns the exit code.
 
     annotator: who corrects. start: a file of models that every stage goes on from, and that predicts the
-    first stage's cases. 3 is the code of a run that waits for people.
+    first stage's cases. devices: how many share each batch; None takes one, of several processes all. The
+    first process runs the loop, the others learn along. 3 is the code of a run that waits for people.
     """
+    join_processes()
     take_device()
     keep_compiled()
-    run = RunDirectory(out)
+    team = Team(mesh_of(devices))
+    team.require_equal_parts(config)
+    with none_gone():
+        if not is_first():
+            team.follow(config, start)
+        code = 2
+        try:
+            code = _lead(
+                RunDirectory(out), config, n_stages, data, label_map, threads, annotator, start, team
+            )
+        finally:
+            team.end(code)
+        return code
+
+
+def _lead(
+    run: RunDirectory,
+    config: Config,
+    n_stages: int,
+    data: Path | None,
+    label_map: str,
+    threads: int,
+    annotator: Annotator,
+    start: Path | None,
+    team: Team,
+) -> int:
     reporter = Reporter()
     began = time.monotonic()
     with run.held(), reporter.shown():
@@ -54,7 +84,7 @@ def run_loop(
             print(f"{run.path}: all {n_stages} stages were done before.")
             return finish(run, time.monotonic() - began)
         cases = phantoms(config, threads, reporter) if cases is None else cases
-        loop = Loop(Job(run, config, cases, n_stages, threads, reporter), annotator, start is not None)
+        loop = Loop(Job(run, config, cases, n_stages, threads, reporter, team), annotator, start is not None)
         loop.survey()
         if start is not None and start != run.stage(0).models:
             with written_whole(run.stage(0).models) as temporary:
