@@ -234,3 +234,29 @@ def test_what_is_done_is_skipped(tmp_path, capfd):
     assert "done before: 1 of 1" in capfd.readouterr().out
     assert predict(tmp_path, "--overwrite") == 1
     assert done.stat().st_mtime_ns != before
+
+
+def test_parts_together_are_the_whole_and_the_call_without_them_gathers(tmp_path, capfd):
+    for i in range(3):
+        write_volume(tmp_path / "in" / f"case_{i:05d}" / "imaging.nii.gz", with_kidney())
+    given = (tmp_path / "in", "--statistics", "--out")
+    assert predict(*given, tmp_path / "whole") == 0
+    made = set()
+    for part, n in (("1/2", 2), ("2/2", 1), ("4/4", 0)):
+        assert predict(*given, tmp_path / "parts", "--part", part) == 0
+        assert f"part {part.replace('/', ' of ')}: {n} of 3 cases" in capfd.readouterr().out
+        now = {p.name for p in (tmp_path / "parts").iterdir()}
+        assert len(now - made) == 2 * n and "statistics.csv" not in now
+        made = now
+    assert predict(*given, tmp_path / "parts") == 0
+    whole, parts = (
+        {p.name: p.read_bytes() for p in (tmp_path / out).iterdir()} for out in ("whole", "parts")
+    )
+    assert whole == parts
+
+
+@pytest.mark.parametrize("part", ["0/3", "4/3", "3", "a/b", "1/0", "-1/2", "1/2/3", ""])
+def test_a_part_that_is_none_is_refused(tmp_path, capfd, part):
+    write_volume(tmp_path / "x.nii.gz", with_kidney())
+    assert predict(tmp_path / "x.nii.gz", f"--part={part}") == 2
+    assert "--part: need" in capfd.readouterr().err

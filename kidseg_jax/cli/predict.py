@@ -57,6 +57,9 @@ class Arguments:
     """Which orientation of a NIfTI file to believe, when they contradict each other."""
     threads: int | None = None
     """Threads of the kernels; all cores when not given."""
+    part: str | None = None
+    """3/16: the third of sixteen parts of the cases, for arrays of jobs; the same command without it does
+    what is left and gathers the statistics."""
 
 
 class Job(NamedTuple):
@@ -79,7 +82,14 @@ def run(arguments: Arguments) -> int:
     Raises ValueError or OSError when there is nothing to predict, and for the one case of a single input.
     """
     jobs, single = list_jobs(arguments)
+    if arguments.part is not None:
+        number, of = part_of(arguments.part)
+        everyone, jobs = len(jobs), jobs[number - 1 :: of]
+        print(f"part {number} of {of}: {len(jobs)} of {everyone} cases, the others are not looked at")
+    gathers = arguments.statistics and not single and arguments.part is None
     if all(job.done for job in jobs) and not arguments.overwrite:
+        if gathers:
+            _gather(arguments.out or arguments.input, jobs)
         print(f"done before: {len(jobs)} of {len(jobs)} (--overwrite predicts again)")
         return 0
     first = read(jobs[0], arguments) if single else None  # a bad image is said before JAX is loaded
@@ -109,13 +119,23 @@ def run(arguments: Arguments) -> int:
             print(f"[{number}/{len(jobs)}] {failures[-1]}", file=sys.stderr)
             continue
         print(f"[{number}/{len(jobs)}] {job.name}: {summary}", flush=True)
-    if not single and arguments.statistics:
+    if gathers:
         _gather(arguments.out or arguments.input, jobs)
     if failures:
         print(
             f"{len(failures)} of {len(jobs)} cases have no label map:", *failures, sep="\n  ", file=sys.stderr
         )
     return 1 if failures else 0
+
+
+def part_of(text: str) -> tuple[int, int]:
+    """Which part of how many K/N names, from 1; ValueError for anything else."""
+    number, _, of = text.partition("/")
+    if not (number.isascii() and number.isdigit() and of.isascii() and of.isdigit()):
+        raise ValueError(f"--part: need K/N, such as 3/16, got {text!r}")
+    if not 1 <= int(number) <= int(of):
+        raise ValueError(f"--part: need 1 to {of} of {of} parts, got {text!r}")
+    return int(number), int(of)
 
 
 def list_jobs(arguments: Arguments) -> tuple[list[Job], bool]:
