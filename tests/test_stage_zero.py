@@ -115,7 +115,7 @@ def test_settings_of_the_networks_are_those_of_the_start_model(model, monkeypatc
     assert stage.main(["--start", str(model.parents[1])]) == 0
     monkeypatch.setattr(model_files, "SHIPPED", model)
     assert stage.main(["--start=shipped", "--fine.dtype", "bfloat16"]) == 0
-    for (_, config, *_, file), dtype in zip(asked, ("float32", "bfloat16"), strict=True):
+    for (_, config, *_, file, _devices), dtype in zip(asked, ("float32", "bfloat16"), strict=True):
         assert file == model and config.fine.features == (4, 8) and config.fine.dtype == dtype
         assert config.fine_train == Config().fine_train
 
