@@ -24,6 +24,7 @@ import json, sys
 import numpy as np
 from kidseg_jax.config import NetConfig, TrainConfig
 from kidseg_jax.network.devices import is_first, join_processes, mesh_of
+from kidseg_jax.network.devices import leave_before_the_first, see_others_off
 from kidseg_jax.network.samples import Sample
 from kidseg_jax.network.training import start, train
 join_processes()
@@ -37,8 +38,10 @@ def roi(i):
 samples = [Sample(*roi(i), frozenset({2} if i % 3 else ()), (roi(i), roi(i))) for i in range(7)]
 state, step = start(net, settings, 3, 20, 3, mesh=mesh)
 losses = [float(loss) for _, _, loss in train(state, step, samples, 20, 4, 5, mesh)]
-if is_first():
-    print(json.dumps(losses))
+if not is_first():
+    leave_before_the_first(0)
+print(json.dumps(losses))
+see_others_off()
 """
 STAGE = """
 import os, signal, sys

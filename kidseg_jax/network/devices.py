@@ -14,6 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 T = TypeVar("T")
 BATCH = "batch"
 LISTEN_MS = 1000
+LEFT = "kidseg_jax left"
 GONE_S = 30  # without a sign of life from a process, the others end
 ADDRESS, PROCESSES, PROCESS = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
 SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID")
@@ -128,6 +129,18 @@ def hear(key: str, at_most_s: float = float("inf")) -> str | None:
 
 def _client() -> Any:
     return distributed.global_state.client
+
+
+def see_others_off() -> None:
+    """Wait until the other processes have left: the end of the first one would be an error to them."""
+    for i in range(1, jax.process_count()):
+        hear(f"{LEFT} {i}", GONE_S)
+
+
+def leave_before_the_first(code: int) -> NoReturn:
+    """End a process that is not the first, which `see_others_off`."""
+    tell(f"{LEFT} {jax.process_index()}", "")
+    leave(code)
 
 
 def leave(code: int) -> NoReturn:

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from kidseg_jax.atomic import written_whole
 from kidseg_jax.config import Config
-from kidseg_jax.network.devices import GONE_S, hear, is_alone, leave, tell
+from kidseg_jax.network.devices import hear, is_alone, leave, leave_before_the_first, see_others_off, tell
 from kidseg_jax.network.models import load_models
 from kidseg_jax.network.samples import Sample
 from kidseg_jax.rundir import StageDirectory, path_of, path_text, read_json, write_json
@@ -24,7 +24,7 @@ from kidseg_jax.staging.learning import StageState, TrainingSet, run_stage
 from kidseg_jax.staging.progress import Reporter, TrainingWatch
 from kidseg_jax.stops import GO_ON, at_a_step
 
-WORD, ENDED = "kidseg_jax word", "kidseg_jax ended"
+WORD = "kidseg_jax word"
 GONE = "kidseg_jax: another process of this run is gone; the same command goes on from the last checkpoint"
 
 
@@ -53,11 +53,10 @@ class Team:
         shutil.rmtree(stage.samples, ignore_errors=True)
 
     def end(self, code: int) -> None:
-        """The others end with this exit code, before this process, whose end would be an error to them."""
+        """The others end with this exit code, before this process does."""
         if not is_alone():
             self._tell({"code": code})
-            for i in range(1, jax.process_count()):
-                hear(f"{ENDED} {i}", GONE_S)
+            see_others_off()
 
     def _tell(self, word: dict[str, Any]) -> None:
         tell(f"{WORD} {self.told}", json.dumps(word))
@@ -68,8 +67,7 @@ class Team:
         models = None if start is None else load_models(start)
         for word in self._heard():
             if "code" in word:
-                tell(f"{ENDED} {jax.process_index()}", "")
-                leave(int(word["code"]))
+                leave_before_the_first(int(word["code"]))
             stage = StageDirectory(path_of(word["stage"]))
             watch = TrainingWatch(Reporter(is_silent=True), stage.index, stage.checkpoints, writes=False)
             state = StageState(stage.index - 1, start=models)
