@@ -29,6 +29,7 @@ from kidseg_jax.report.records import COLUMNS, HEADINGS, read_run
 from kidseg_jax.report.snapshot import write_snapshot
 from kidseg_jax.report.summary import plain_summary
 from kidseg_jax.report.tables import differences_of_setup, run_tables
+from kidseg_jax.report.trees import tree_table
 
 
 def cell(table: Table, row: str, column: str) -> Cell:
@@ -69,7 +70,7 @@ def test_any_number_of_stages(tmp_path, stages, pairs):
     run = read_run(make_run(tmp_path / "run", stages=stages))
     assert [(a.stage, b.stage) for a, b in compared_stages(run)] == pairs
     assert len(statistics_table(run).rows) == 9 * len(pairs)
-    assert to_markdown(run_tables(run)).count("### Table") == 7
+    assert to_markdown(run_tables(run)).count("### Table") == 8
 
 
 def test_a_fall_and_a_difference_that_is_not_shown_are_said_plainly(tmp_path):
@@ -161,6 +162,22 @@ def test_confusion_of_artery_and_vein_is_counted_from_the_label_maps(tmp_path):
     assert [c.text for c in table.rows[0].cells] == ["0.1 (50 %)", "0.1 (25 %)", "0.0 (0 %)", "0.1 (25 %)"]
     assert [c.value for c in table.rows[1].cells] == pytest.approx([0.0, 0.0, 0.1, 0.1])
     assert "1 held-out kidneys" in table.notes[0]
+
+
+def test_trees_are_shown_by_stage_and_structure(tmp_path):
+    path = make_run(tmp_path / "run", stages=2)
+    assert "not measured" in tree_table(read_run(path)).notes[0]
+    measured = {"cldice": 0.8, "predicted_pieces": 3, "truth_mm": 200.0, "found_mm": 150.0}
+    metrics = path / "stage_2" / "metrics.json"
+    stage = json.loads(metrics.read_text())
+    stage["test"] = [record | (measured if record["structure"] == "vein" else {}) for record in stage["test"]]
+    metrics.write_text(json.dumps(stage))
+    table = tree_table(read_run(path))
+    assert cell(table, "stage 2, vein", "clDice %").text == "80.0 ± 0.0"
+    assert cell(table, "stage 2, vein", "found %").value == 75
+    assert cell(table, "stage 2, vein", "pieces").value == 3
+    assert cell(table, "stage 2, artery", "clDice %").text == "-"
+    assert cell(table, "stage 1, vein", "pieces").text == "-"
 
 
 def test_minutes_say_simulated_and_saving_is_that_of_the_means(tmp_path):

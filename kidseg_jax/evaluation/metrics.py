@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from kidseg_jax import kernels
-from kidseg_jax.imaging.structures import STRUCTURES
+from kidseg_jax.evaluation.trees import TREES, TreeAgreement, measure_tree
+from kidseg_jax.imaging.structures import STRUCTURES, Structure
 from kidseg_jax.imaging.volume import Labels, Mask, Spacing
 
 KITS_TOLERANCES_MM = {
@@ -77,32 +78,40 @@ def measure(truth: Mask, predicted: Mask, spacing_mm: Spacing, *, threads: int =
 def measure_kidney(
     truth: Labels, predicted: Labels, spacing_mm: Spacing, *, threads: int = 1
 ) -> list[dict[str, Any]]:
-    """One flat, JSON-ready record per structure: its name and the fields of `Agreement`.
+    """One flat, JSON-ready record per structure: its name and the fields of `Agreement` and `TreeAgreement`.
 
     truth, predicted: label maps (z, y, x) of one kidney, same shape; spacing_mm: (z, y, x). A structure the
     truth does not have (a kidney without RCC): DSC, NSD and distances are None, so that they enter no mean,
-    and what was predicted there is `false_positive_ml`. A structure that was missed has DSC 0.
+    and what was predicted there is `false_positive_ml`. A structure that was missed has DSC 0. The fields of
+    `TreeAgreement` are None for what is no tree.
     """
     if truth.shape != predicted.shape:
         raise ValueError(
             f"measure_kidney: label maps must share a shape, got {truth.shape} and {predicted.shape}"
         )
+    how = (spacing_mm, threads)
     return [
-        _record(structure.name, truth == structure.label, predicted == structure.label, spacing_mm, threads)
+        _record(structure, *crop_together(truth == structure.label, predicted == structure.label), *how)
         for structure in STRUCTURES
     ]
 
 
-def _record(name: str, truth: Mask, predicted: Mask, spacing_mm: Spacing, threads: int) -> dict[str, Any]:
+def _record(
+    structure: Structure, truth: Mask, predicted: Mask, spacing_mm: Spacing, threads: int
+) -> dict[str, Any]:
     if truth.any():
-        return {
-            "structure": name,
-            **asdict(measure(truth, predicted, spacing_mm, threads=threads)),
-            "false_positive_ml": 0.0,
-        }
-    predicted_ml = float(np.count_nonzero(predicted) * np.prod(spacing_mm)) / 1000
-    absent = Agreement(truth_ml=0.0, predicted_ml=predicted_ml, volume_error_ml=predicted_ml)
-    return {"structure": name, **asdict(absent), "false_positive_ml": predicted_ml}
+        agreement, false_positive_ml = measure(truth, predicted, spacing_mm, threads=threads), 0.0
+    else:
+        false_positive_ml = float(np.count_nonzero(predicted) * np.prod(spacing_mm)) / 1000
+        agreement = Agreement(truth_ml=0.0, predicted_ml=false_positive_ml, volume_error_ml=false_positive_ml)
+    is_tree = structure.label in TREES
+    tree = measure_tree(truth, predicted, spacing_mm) if is_tree else TreeAgreement()
+    return {
+        "structure": structure.name,
+        **asdict(agreement),
+        **asdict(tree),
+        "false_positive_ml": false_positive_ml,
+    }
 
 
 def _surface_metrics(

@@ -36,7 +36,7 @@ def page(
     run: Run, tables: Sequence[Table], setup: Sequence[str], drawings: dict[str, Drawing], ledger: str
 ) -> str:
     """The whole page. drawings: one per pair, {} where there is none; ledger: the HTML of its section."""
-    dsc, tests, kidneys, minutes, surfaces, volumes, confusion = tables
+    dsc, tests, kidneys, minutes, surfaces, volumes, confusion, trees = tables
     anchors = {kidney: f"#kidney-{i}" for i, kidney in enumerate(run.stages[-1].test_kidneys)}
     parts = [
         _summary(run),
@@ -50,6 +50,7 @@ def page(
         _section(
             "Every held-out kidney", *(to_html(t, anchors) for t in (kidneys, volumes)), to_html(confusion)
         ),
+        _section("Trees", to_html(trees)),
         _section("Labelling time", _minutes(run), to_html(minutes)),
         _section("Surfaces", to_html(surfaces), *_drawn(drawings)),
         _section("Cases", *_cases(run, anchors)),

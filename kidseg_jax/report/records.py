@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from kidseg_jax.evaluation.comparison import SurfaceComparison
 from kidseg_jax.evaluation.metrics import Agreement
+from kidseg_jax.evaluation.trees import TreeAgreement
 from kidseg_jax.imaging.structures import NAMES
 from kidseg_jax.rundir import RunDirectory, StageDirectory, read_json
 
@@ -37,7 +38,7 @@ class StructureRecord(KidneyRecord):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TestRecord(Agreement, StructureRecord):
+class TestRecord(TreeAgreement, Agreement, StructureRecord):
     """How well a stage segmented one structure of a held-out kidney, see `metrics.measure_kidney`."""
 
     false_positive_ml: float | None = None

@@ -11,10 +11,11 @@ from kidseg_jax.report.published import (
     STAGE_KIDNEYS,
 )
 from kidseg_jax.report.records import Run
+from kidseg_jax.report.trees import tree_table
 
 
 def run_tables(run: Run) -> tuple[Table, ...]:
-    """Tables 1, 1b, 1c and 2 to 5 of a run; one whose measurements are missing says so in its notes."""
+    """Tables 1, 1b, 1c and 2 to 6 of a run; one whose measurements are missing says so in its notes."""
     made = (
         dsc_table,
         statistics_table,
@@ -23,6 +24,7 @@ def run_tables(run: Run) -> tuple[Table, ...]:
         rms_table,
         volume_table,
         confusion_table,
+        tree_table,
     )
     return tuple(make(run) for make in made)
 
