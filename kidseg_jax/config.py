@@ -181,6 +181,9 @@ class TrainConfig:
     """Peak learning rate of Muon."""
     begun_rate: float = 0.03
     """Share of both rates for a network that goes on from a start model: more unlearns what it knew."""
+    stage_rate: float = 0.0
+    """Share of both rates for stages after the first, which then go on from the weights of the stage before;
+    0 begins every stage from the first weights, as a run from a start model does in any case."""
     schedule: Literal["constant", "cosine"] = "cosine"
     """constant, or a linear warm-up followed by a cosine to zero."""
     warmup: float = 0.1
@@ -219,6 +222,7 @@ class TrainConfig:
                 "TrainConfig: need steps above 0 or epochs above 0, and batch and poses of 1 or more, "
                 f"got steps {self.steps}, epochs {self.epochs}, batch {self.batch}, poses {self.poses}"
             )
+        _require(self, "stage_rate", 0 <= self.stage_rate < math.inf, "must be finite and not negative")
         for name in ("rate", "kernel_rate", "begun_rate"):
             _require(self, name, 0 < getattr(self, name) < math.inf, "must be positive and finite")
         sizes = "weight_decay noise_sd shift_mm gain_sd offset_sd turn_deg zoom pose_turn_deg"

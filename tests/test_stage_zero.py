@@ -227,14 +227,14 @@ def test_training_goes_on_from_a_copy_and_a_class_never_shown_begins_afresh():
 @pytest.mark.parametrize("optimizer", ["adam", "muon"])
 def test_what_goes_on_from_a_model_moves_by_a_share_of_what_a_fresh_one_does(optimizer):
     net = NetConfig(features=(2, 4), patch=(4, 4, 4))
-    settings = TrainConfig(steps=1, optimizer=optimizer, schedule="constant", begun_rate=0.25)
+    settings = TrainConfig(steps=1, optimizer=optimizer, schedule="constant")
     rng = np.random.default_rng(0)
     ct = jnp.asarray(rng.integers(-100, 300, (12, 12, 12)), jnp.int16)
     labels = jnp.asarray(rng.integers(0, N_CLASSES, (12, 12, 12)), jnp.uint8)
     before = make_unet(net, N_CLASSES, 7)[1]
 
     def moved(begun) -> list[np.ndarray]:
-        state, step = start(net, settings, N_CLASSES, 1, 7, begun=begun)
+        state, step = start(net, settings, N_CLASSES, 1, 7, begun=begun, share=0.25)
         after, _ = step(state, (ct,), (labels,), jnp.full((1, 3), 12, jnp.int32), jax.random.key(0))
         pairs = zip(jax.tree.leaves(after.params), jax.tree.leaves(before), strict=True)
         return [np.asarray(a) - np.asarray(b) for a, b in pairs]

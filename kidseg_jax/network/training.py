@@ -90,11 +90,12 @@ def start(
     seed: int,
     never: frozenset[int] = frozenset(),
     begun: Params | None = None,
+    share: float = 1.0,
     mesh: Mesh | None = None,
 ) -> tuple[TrainState, Step]:
     """A fresh state drawn from `seed`, and the jitted step (state, cts, labels, sizes, key) -> (state, loss).
 
-    begun: weights to go on from instead, copied, at `begun_rate` of the rates; a class that they were never
+    begun: weights to go on from instead, copied, at this share of the rates; a class that they were never
     shown begins as a fresh one.
     mesh: the devices that share a batch, each an equal part of it; the loss is that of the whole batch.
     sizes: int32 (batch, 3), how much of each sample is no padding. The step's key is folded with the step
@@ -108,7 +109,6 @@ def start(
         fresh, params = bias[...], jax.tree.map(jnp.copy, begun)
         bias = params["head"]["bias"]
         bias[...] = jnp.where(bias[...] > NEVER / 2, bias[...], fresh)
-        share = train.begun_rate
         train = replace(train, rate=share * train.rate, kernel_rate=share * train.kernel_rate)
     if never:
         bias[...] = bias[...].at[jnp.array(sorted(never))].set(NEVER)

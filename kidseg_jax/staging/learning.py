@@ -67,12 +67,12 @@ def run_stage(
     watch: Watch | None = None,
     mesh: Mesh | None = None,
 ) -> StageState:
-    """The next state: both networks trained from the first weights on all training_set so far and the new.
+    """The next state: both networks trained on all training_set so far and the new.
 
-    Every stage starts from the same weights, fresh ones or those of a start model, and, with fixed steps,
-    takes the same number of them: stages differ by their data alone. mesh: the devices that share each batch,
-    of all processes that call this with the same arguments. Raises ValueError when there is no
-    training_set at all.
+    Every stage takes, with fixed steps, the same number of them. It starts from the same weights, fresh ones
+    or those of a start model, so that stages differ by their data alone; or, with a `stage_rate` and no start
+    model, from those of the stage before. mesh: the devices that share each batch, of all processes that call
+    this with the same arguments. Raises ValueError when there is no training_set at all.
     """
     training_set = state.training_set.and_also(new)
     index = state.index + 1
@@ -80,9 +80,11 @@ def run_stage(
     def fitted(
         role: Role, net: NetConfig, settings: TrainConfig, n_classes: int, samples: tuple[Sample, ...]
     ) -> Params:
-        begun = state.start and getattr(state.start, role)
+        goes_on = state.models if settings.stage_rate else None
+        models, share = (state.start, settings.begun_rate) if state.start else (goes_on, settings.stage_rate)
+        begun = models and getattr(models, role)
         sees = watch or Unwatched()
-        return _fit(role, net, settings, n_classes, samples, index, config.seed, begun, sees, mesh)
+        return _fit(role, net, settings, n_classes, samples, index, config.seed, begun, share, sees, mesh)
 
     coarse = fitted("coarse", config.coarse, config.coarse_train, N_COARSE, training_set.coarse)
     fine = fitted("fine", config.fine, config.fine_train, N_CLASSES, training_set.fine)
@@ -98,12 +100,14 @@ def _fit(
     index: int,
     seed: int,
     begun: Params | None,
+    share: float,
     watch: Watch,
     mesh: Mesh | None,
 ) -> Params:
     seeds = np.random.SeedSequence([seed, ("coarse", "fine").index(role)]).generate_state(2).tolist()
     total = n_steps(settings, index, len(samples))
-    fresh, step = start(net, settings, n_classes, total, seeds[0], never_labelled(samples), begun, mesh)
+    never = never_labelled(samples)
+    fresh, step = start(net, settings, n_classes, total, seeds[0], never, begun, share, mesh)
     state = watch.resume(role, fresh, total)
     with named_memory(f"train the {role} network", net, settings.batch):
         for done, after, loss in train(state, step, samples, total, settings.batch, seeds[1], mesh):

@@ -70,7 +70,9 @@ class Team:
                 leave_before_the_first(int(word["code"]))
             stage = StageDirectory(path_of(word["stage"]))
             watch = TrainingWatch(Reporter(is_silent=True), stage.index, stage.checkpoints, writes=False)
-            state = StageState(stage.index - 1, start=models)
+            before = stage.run.stage(stage.index - 1).models
+            trained = load_models(before) if stage.index > 1 else None
+            state = StageState(stage.index - 1, models=trained, start=models)
             with at_a_step():
                 run_stage(state, read_samples(stage.samples), config, watch, self.mesh)
         raise AssertionError("the first process never ends without a word")
