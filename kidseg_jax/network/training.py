@@ -18,7 +18,7 @@ from kidseg_jax.network.devices import BATCH, by_rows, replicated, replicated_ke
 from kidseg_jax.network.losses import NEVER, loss_of_sums, loss_sums
 from kidseg_jax.network.runtime import compiler_options, keep_freed_memory
 from kidseg_jax.network.samples import Sample
-from kidseg_jax.network.unet import Apply, Params, make_unet
+from kidseg_jax.network.unet import Apply, Params, make_unet, together
 
 
 class TrainState(NamedTuple):
@@ -150,7 +150,8 @@ def _loss_and_gradient(
 
     def sums_of(params: Params, cts: Any, labels: Any, sizes: Any, keys: Any, unlabelled: Any) -> jax.Array:
         pairs = [random_patch(*one, net, train) for one in zip(keys, cts, labels, sizes, strict=True)]
-        images, targets = jnp.stack([p[0] for p in pairs])[..., None], jnp.stack([p[1] for p in pairs])
+        images = jnp.stack([p[0] for p in pairs])[..., None]
+        targets = jnp.stack([together(p[1], net.subvoxels) for p in pairs])
         return loss_sums(apply(params, images), targets, train.dice_power, unlabelled=unlabelled)
 
     def of_part(params: Params, *part: Any) -> tuple[jax.Array, Params]:
@@ -182,10 +183,10 @@ class _OnOneDevice:
     def __init__(self, samples: Sequence[Sample], n_classes: int, seed: int):
         self.key = jax.random.key(seed)
         self.sizes = np.array([s.ct.shape for s in samples], np.int32)
-        padding = [[(0, n) for n in self.sizes.max(0) - size] for size in self.sizes]
+        shape = self.sizes.max(0)
         self.poses = [
-            [tuple(jnp.asarray(np.pad(a, pad, "edge")) for a in one) for one in _poses(s)]
-            for s, pad in zip(samples, padding, strict=True)
+            [tuple(jnp.asarray(array) for array in _padded(pose, shape)) for pose in _poses(sample)]
+            for sample in samples
         ]
         self.unlabelled = _unlabelled(samples, n_classes)
 
@@ -207,15 +208,17 @@ class _OnMesh:
         self.unlabelled = _unlabelled(samples, n_classes)
 
     def __call__(self, drawn: np.ndarray, pose: np.ndarray) -> tuple[Any, ...]:
-        shape = (len(drawn), *self.sizes.max(0).tolist())
+        shape, first = self.sizes.max(0), self.samples[0]
+        parts = first.labels.shape[0] // first.ct.shape[0]
 
         def part(which: int, i: int) -> np.ndarray:
-            sample = self.samples[drawn[i]]
-            poses = _poses(sample)
-            array = poses[int(pose[i] * len(poses))][which].astype((np.int16, np.uint8)[which])
-            return np.pad(array, [(0, n - m) for n, m in zip(shape[1:], array.shape, strict=True)], "edge")
+            poses = _poses(self.samples[drawn[i]])
+            return _padded(poses[int(pose[i] * len(poses))], shape)[which]
 
-        cts, labels = (by_rows(self.mesh, shape, partial(part, which)) for which in (0, 1))
+        cts, labels = (
+            by_rows(self.mesh, (len(drawn), *(finer * shape).tolist()), partial(part, which))
+            for which, finer in enumerate((1, parts))
+        )
         tables = [self.sizes] if self.unlabelled is None else [self.sizes, self.unlabelled]
         sizes, *merged = (by_rows(self.mesh, t[drawn].shape, t[drawn].__getitem__) for t in tables)
         return cts, labels, sizes, self.key, *merged
@@ -223,6 +226,16 @@ class _OnMesh:
 
 def _poses(sample: Sample) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
     return (sample.ct, sample.labels), *sample.posed
+
+
+def _padded(pose: tuple[np.ndarray, np.ndarray], shape: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """CT and labels with their edges repeated up to `shape` and, of labels, as many times it as they are."""
+    ct, labels = pose
+    padding = shape - ct.shape
+    finer = labels.shape[0] // ct.shape[0]
+    return np.pad(ct, [(0, n) for n in padding], "edge"), np.pad(
+        labels, [(0, n) for n in finer * padding], "edge"
+    )
 
 
 def _unlabelled(samples: Sequence[Sample], n_classes: int) -> np.ndarray | None:
