@@ -133,8 +133,6 @@ class NetConfig:
     """Voxels (z, y, x) that the network sees at once."""
     spacing_mm: float = 2.0
     """Voxel side of the network's isotropic grid, in mm."""
-    subvoxels: int = 1
-    """Along each axis, the parts of a voxel that are labelled apart: labels lie on a grid this much finer."""
     offset_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """From the centre of a kidney's box to that of the fine patch, in mm (z up, y back, x to the midline)."""
     window_hu: tuple[float, float] = (-100.0, 300.0)
@@ -153,7 +151,6 @@ class NetConfig:
         small = levels <= 10 and max(features) <= MOST_CHANNELS
         _require(self, "features", small, f"need at most 10 levels of {MOST_CHANNELS} channels")
         _require(self, "pool", self.pool >= 2, "need 2 or more")
-        _require(self, "subvoxels", self.subvoxels in (1, 2, 3, 4), "need 1 to 4")
         block = self.pool ** (levels - 1)
         whole = len(patch) == 3 and all(n >= block and n % block == 0 for n in patch)
         _require(self, "patch", whole, f"need three sizes divisible by {block}")

@@ -38,10 +38,6 @@ def case():
 @pytest.fixture
 def oracle(monkeypatch, models, case):
     """Networks that answer with the truth: what is left is the cascade's own geometry."""
-    answer_with_the_truth(monkeypatch, models, case)
-
-
-def answer_with_the_truth(monkeypatch, models, case):
     ct = canonical(case.ct)
     kidneys = kidneys_of(case)
     alone = {kidney.side: kidney.alone(ct.geometry.shape) for kidney in kidneys}
@@ -64,8 +60,7 @@ def answer_with_the_truth(monkeypatch, models, case):
     for candidate in cascade.find_kidneys(models, ct):
         side, roi = candidate.side, candidate.roi
         sampled = sample_ct(ct.array, ct.spacing_mm, roi)
-        told = roi.finer(models.fine_net.subvoxels)
-        known[N_CLASSES].append(Sample(sampled, sample_labels(alone[side], ct.spacing_mm, told)))
+        known[N_CLASSES].append(Sample(sampled, sample_labels(alone[side], ct.spacing_mm, roi)))
 
 
 def turned(volume: Volume) -> Volume:
@@ -84,14 +79,6 @@ def test_true_answers_come_back_as_true_labels(oracle, models, case):
     truth, labels = case.labels.array >= 4, prediction.labels.array >= 4
     assert prediction.labels.geometry == case.ct.geometry
     assert 2 * (truth & labels).sum() / (truth.sum() + labels.sum()) > 0.93  # 4 mm voxels of a kidney
-
-
-@pytest.mark.parametrize("subvoxels, least", [(1, 0.93), (2, 0.96), (4, 0.98)])
-def test_true_answers_of_parts_of_voxels_come_back_finer(monkeypatch, models, case, subvoxels, least):
-    finer = models._replace(fine_net=replace(FINE, subvoxels=subvoxels))
-    answer_with_the_truth(monkeypatch, finer, case)
-    truth, labels = case.labels.array >= 4, predict(finer, case.ct).labels.array >= 4
-    assert 2 * (truth & labels).sum() / (truth.sum() + labels.sum()) > least
 
 
 def test_labels_do_not_depend_on_the_order_of_the_axes(oracle, models, case):

@@ -1,7 +1,6 @@
 """The U-Net's parts against values derived by hand, its losses, its optimizers, and its state in files."""
 
 import json
-from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +15,7 @@ from kidseg_jax.network.layers import max_pool, upsample
 from kidseg_jax.network.losses import merge_unlabelled, region_sums, segmentation_loss
 from kidseg_jax.network.samples import Sample
 from kidseg_jax.network.training import n_steps, order_of_samples, start, train
-from kidseg_jax.network.unet import apart, make_unet, n_parameters, together
+from kidseg_jax.network.unet import make_unet
 
 SMALL = NetConfig(features=(4, 8), patch=(8, 8, 12), spacing_mm=4.0)
 
@@ -47,27 +46,6 @@ def test_every_preset_gives_logits_for_its_patch(preset):
     assert logits.shape == (1, side, side, 2 * side, 6)
     assert logits.dtype == jnp.float32
     assert bool(jnp.isfinite(logits).all())
-
-
-@pytest.mark.parametrize("parts", [1, 2, 3])
-def test_parts_of_voxels_are_learned_where_they_lie(parts):
-    shape = (2, 3, 4)
-    labels = np.random.default_rng(parts).integers(0, 6, [parts * n for n in shape])
-    logits = jax.nn.one_hot(together(jnp.asarray(labels), parts), 6)
-    assert logits.shape == (2, 3, 4 * parts**3, 6)
-    assert np.array_equal(np.argmax(apart(logits[None], parts)[0], -1), labels)
-
-
-def test_a_head_tells_every_part_of_a_voxel_and_all_begin_alike_likely():
-    net = NetConfig(features=(4, 8), patch=(8, 8, 8), subvoxels=2)
-    apply, params = make_unet(net, 6, 0)
-    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == n_parameters(net, 6)
-    bias = params["head"]["bias"]
-    bias[...] = jnp.arange(6, dtype=jnp.float32)
-    params["head"]["kernel"][...] = jnp.zeros((4, 8 * 6))
-    logits = apart(apply(params, jnp.ones((1, 8, 8, 16, 1))), 2)
-    assert logits.shape == (1, 16, 16, 32, 6)
-    assert np.array_equal(logits, np.broadcast_to(np.arange(6), logits.shape))
 
 
 FORMS = pytest.mark.parametrize("form", ["lax", best_form()])
@@ -182,20 +160,6 @@ def test_patches_move_image_and_labels_together():
                 hu = jnp.round((image + 1) * 200 - 100).astype(jnp.int32)
                 assert jnp.array_equal(hu % 6, target)
         assert len(starts) > 2
-
-
-@pytest.mark.parametrize("turn_deg", [0.0, 1e-6])
-def test_labels_of_parts_move_with_their_voxels(turn_deg):
-    ct = jnp.arange(12 * 12 * 16, dtype=jnp.int16).reshape(12, 12, 16) % 199
-    labels = np.asarray(ct % 6).astype(np.uint8)
-    finer = jnp.asarray(labels.repeat(3, 0).repeat(3, 1).repeat(3, 2))
-    settings = TrainConfig(steps=1, noise_sd=0.0, shift_mm=8.0, turn_deg=turn_deg)
-    net = replace(SMALL, subvoxels=3)
-    for seed in range(4):
-        image, target = random_patch(jax.random.key(seed), ct, finer, jnp.array(ct.shape), net, settings)
-        assert target.shape == tuple(3 * n for n in SMALL.patch)
-        hu = np.rint((np.asarray(image) + 1) * 200 - 100).astype(int)
-        assert np.array_equal((hu % 6).repeat(3, 0).repeat(3, 1).repeat(3, 2), target)
 
 
 @pytest.mark.parametrize("turn_deg", [0.0, 20.0])

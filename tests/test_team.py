@@ -135,12 +135,11 @@ def test_what_is_refused_ends_all_processes_with_the_same_code(tmp_path):
 def test_samples_come_back_from_their_files(tmp_path):
     rng = np.random.default_rng(0)
 
-    def roi(shape, parts=1) -> tuple[np.ndarray, np.ndarray]:
-        finer = [parts * n for n in shape]
-        return rng.integers(-1000, 3000, shape, np.int16), rng.integers(0, 6, finer, np.uint8)
+    def roi(shape) -> tuple[np.ndarray, np.ndarray]:
+        return rng.integers(-1000, 3000, shape, np.int16), rng.integers(0, 6, shape, np.uint8)
 
     coarse = Sample(*roi((3, 4, 5)))
-    fine = Sample(*roi((2, 3, 4), 2), frozenset({2, 5}), (roi((2, 3, 4), 2), roi((2, 3, 4), 2)))
+    fine = Sample(*roi((2, 3, 4)), frozenset({2, 5}), (roi((2, 3, 4)), roi((2, 3, 4))))
     write_samples(tmp_path / "samples", TrainingSet((coarse,), (fine, coarse)))
     found = read_samples(tmp_path / "samples")
     assert [len(part) for part in found] == [1, 2]

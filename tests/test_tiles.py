@@ -17,17 +17,6 @@ def test_what_every_tile_says_alike_stays_and_every_voxel_is_seen(shape):
     np.testing.assert_allclose(seen[..., 1], -hu, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize("shape", [(4, 6, 9), (9, 13, 8)])
-def test_parts_of_voxels_lie_where_their_voxels_do(shape):
-    hu = np.random.default_rng(0).normal(0, 50, shape).astype(np.float32)
-
-    def parts(array):
-        return np.repeat(np.repeat(np.repeat(array, 3, -3), 3, -2), 3, -1)
-
-    seen = slide(lambda tile: parts(tile)[..., None], hu, PATCH)
-    np.testing.assert_allclose(seen[..., 0], parts(hu), rtol=1e-5, atol=1e-4)
-
-
 def test_a_voxel_takes_more_from_the_tile_that_has_it_nearer_its_middle():
     """Two tiles of 8 over 12 voxels that say 0 and 1: their seam is a slope without a step."""
     answers = iter([0.0, 1.0])

@@ -19,8 +19,7 @@ def to_window(hu: jax.Array, window_hu: tuple[float, float]) -> jax.Array:
 def random_patch(
     key: jax.Array, ct: jax.Array, labels: jax.Array, size: jax.Array, net: NetConfig, train: TrainConfig
 ) -> tuple[jax.Array, jax.Array]:
-    """A shifted, rescaled, noisy patch of one ROI, float32 of shape net.patch, and its labels, int32, of the
-    same shape or `net.subvoxels` times as many along each axis.
+    """A shifted, rescaled, noisy patch of one ROI, float32, and its labels, int32: both of shape net.patch.
 
     ct: int16 HU, labels: uint8, both (z, y, x); the ROI is their first `size` voxels, larger than the patch
     by the largest shift on both sides, and what lies behind it repeats its edge: so all ROIs of a training
@@ -31,15 +30,12 @@ def random_patch(
     room = size - jnp.array(net.patch)
     start = jax.random.randint(shift_key, (3,), jnp.zeros(3, jnp.int32), room + 1)
     if train.turn_deg or train.zoom:
-        hu = map_coordinates(
-            ct.astype(jnp.float32), _turned(pose_key, start, net, train), order=1, mode="nearest"
-        )
-        finer = _turned(pose_key, start, net, train, net.subvoxels)
-        targets = map_coordinates(labels.astype(jnp.int32), finer, order=0, mode="nearest")
+        places = _turned(pose_key, start, net, train)
+        hu = map_coordinates(ct.astype(jnp.float32), places, order=1, mode="nearest")
+        targets = map_coordinates(labels.astype(jnp.int32), places, order=0, mode="nearest")
     else:
         hu = lax.dynamic_slice(ct, start, net.patch)
-        parts = [net.subvoxels * n for n in net.patch]
-        targets = lax.dynamic_slice(labels, net.subvoxels * start, parts).astype(jnp.int32)
+        targets = lax.dynamic_slice(labels, start, net.patch).astype(jnp.int32)
     image = to_window(hu, net.window_hu)
     gain = 1.0 + train.gain_sd * jax.random.normal(gain_key)
     offset = train.offset_sd * jax.random.normal(offset_key)
@@ -47,21 +43,14 @@ def random_patch(
     return image * gain + offset + noise, targets
 
 
-def _turned(
-    key: jax.Array, start: jax.Array, net: NetConfig, train: TrainConfig, parts: int = 1
-) -> list[jax.Array]:
-    """Indices (z, y, x) of every patch voxel in an ROI, the patch turned about z and zoomed about its centre.
-
-    parts: along each axis of a voxel; indices are then those of the parts.
-    """
+def _turned(key: jax.Array, start: jax.Array, net: NetConfig, train: TrainConfig) -> list[jax.Array]:
+    """ROI indices (z, y, x) of every patch voxel, the patch turned about z and zoomed about its centre."""
     turn, zoom = jax.random.uniform(key, (2,), minval=-1.0, maxval=1.0)
     angle, scale = turn * jnp.deg2rad(train.turn_deg), 1.0 + zoom * train.zoom
-    patch = [parts * n for n in net.patch]
-    middle = [(n - 1) / 2 for n in patch]
+    middle = [(n - 1) / 2 for n in net.patch]
     z, y, x = jnp.meshgrid(
-        *[(jnp.arange(n) - m) * scale for n, m in zip(patch, middle, strict=True)], indexing="ij"
+        *[(jnp.arange(n) - m) * scale for n, m in zip(net.patch, middle, strict=True)], indexing="ij"
     )
     cosine, sine = jnp.cos(angle), jnp.sin(angle)
     turned = (z, cosine * y - sine * x, sine * y + cosine * x)
-    corner = (parts * start).astype(jnp.float32)
-    return [t + m + s for t, m, s in zip(turned, middle, corner, strict=True)]
+    return [t + m + s for t, m, s in zip(turned, middle, start.astype(jnp.float32), strict=True)]

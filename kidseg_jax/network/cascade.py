@@ -36,7 +36,7 @@ from kidseg_jax.network.models import N_COARSE, Models
 from kidseg_jax.network.roi import MOST_GROWTHS, Point, Roi, coarse_grid, grown, sample_ct
 from kidseg_jax.network.runtime import compiler_options, named_memory
 from kidseg_jax.network.tiles import slide
-from kidseg_jax.network.unet import Params, apart, make_unet
+from kidseg_jax.network.unet import Params, make_unet
 
 
 @dataclass(frozen=True)
@@ -148,17 +148,17 @@ def _look(
 def _whole(
     models: Models, ct: Volume, candidate: Candidate, scores: np.ndarray, threads: int
 ) -> tuple[Roi, np.ndarray]:
-    """The ROI of logits and they, larger where the kidney reached a face behind which the CT goes on."""
+    """An ROI and its logits, larger where the kidney reached a face behind which the CT goes on."""
     net, roi = models.fine_net, candidate.roi
-    scores = agreed(candidate, roi.finer(net.subvoxels), scores)
+    scores = agreed(candidate, roi, scores)
     for _ in range(MOST_GROWTHS):
         larger = grown(roi, scores, ct.array.shape, ct.spacing_mm)
         if larger == roi:
             break
         roi, sampled = larger, sample_ct(ct.array, ct.spacing_mm, larger, threads)
         scores = slide(_fine_logits(models), sampled, net.patch)
-        scores = agreed(candidate, roi.finer(net.subvoxels), scores)
-    return roi.finer(net.subvoxels), scores
+        scores = agreed(candidate, roi, scores)
+    return roi, scores
 
 
 def _fine_logits(models: Models) -> Callable[[np.ndarray], np.ndarray]:
@@ -179,7 +179,7 @@ def _fine_logits(models: Models) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _logits(net: NetConfig, n_classes: int, params: Params) -> Callable[[np.ndarray], np.ndarray]:
-    """From HU (b, *patch) to logits (b, *patch, c), or of sub-voxels, both on the host."""
+    """From HU (b, *patch) to logits (b, *patch, c), both on the host."""
 
     def of(hu: np.ndarray) -> np.ndarray:
         with named_memory("predict", net, len(hu)):
@@ -193,6 +193,6 @@ def _jitted(net: NetConfig, n_classes: int) -> Callable[[Params, np.ndarray], ja
     apply, _ = make_unet(net, n_classes, seed=0)
 
     def logits(params: Params, hu: np.ndarray) -> jax.Array:
-        return apart(apply(params, to_window(jnp.asarray(hu), net.window_hu)[..., None]), net.subvoxels)
+        return apply(params, to_window(jnp.asarray(hu), net.window_hu)[..., None])
 
     return jax.jit(logits, compiler_options=compiler_options())

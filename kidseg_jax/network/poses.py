@@ -32,18 +32,12 @@ def draw_poses(settings: TrainConfig, spacing_mm: float, rng: np.random.Generato
 
 
 def in_poses(
-    ct: np.ndarray,
-    labels: Labels,
-    spacing_mm: Spacing,
-    roi: Roi,
-    poses: list[Pose],
-    threads: int = 1,
-    subvoxels: int = 1,
+    ct: np.ndarray, labels: Labels, spacing_mm: Spacing, roi: Roi, poses: list[Pose], threads: int = 1
 ) -> list[tuple[np.ndarray, Labels]]:
     """CT (int16 HU, linear, air outside) and labels (uint8, nearest) of the ROI in each pose, (z, y, x).
 
     ct: int16 HU and labels: uint8, both (z, y, x) with spacing_mm. A CT at least twice as fine as the ROI is
-    averaged in blocks first. subvoxels: of each voxel's labels, along each axis.
+    averaged in blocks first.
     """
     if not poses:
         return []
@@ -52,9 +46,9 @@ def in_poses(
     source, source_spacing = _averaged(ct, blocks), spacing * blocks
     first_mm = (np.array(blocks) - 1) / 2 * spacing
     posed = []
-    finer = roi.finer(subvoxels)
     for pose in poses:
-        to_mm, start_mm = _placed(pose, roi)
+        to_mm = pose.matrix * roi.spacing_mm * (1, 1, -1 if roi.mirrored else 1)
+        start_mm = roi.centre_mm + pose.moved_mm - to_mm @ ((np.array(roi.shape) - 1) / 2)
         image = kernels.resample_affine(
             source,
             to_mm / source_spacing[:, None],
@@ -63,18 +57,11 @@ def in_poses(
             fill=AIR_HU,
             threads=threads,
         )
-        to_mm, start_mm = _placed(pose, finer)
         target = kernels.resample_affine(
-            labels, to_mm / spacing[:, None], start_mm / spacing, finer.shape, nearest=True, threads=threads
+            labels, to_mm / spacing[:, None], start_mm / spacing, roi.shape, nearest=True, threads=threads
         )
         posed.append((image, target))
     return posed
-
-
-def _placed(pose: Pose, roi: Roi) -> tuple[np.ndarray, np.ndarray]:
-    """From an index of the ROI in a pose to mm: a matrix, and where index 0 lies."""
-    to_mm = pose.matrix * roi.spacing_mm * (1, 1, -1 if roi.mirrored else 1)
-    return to_mm, roi.centre_mm + pose.moved_mm - to_mm @ ((np.array(roi.shape) - 1) / 2)
 
 
 def _turn(axes: tuple[int, int], angle: float) -> np.ndarray:

@@ -44,11 +44,6 @@ class Roi:
         z, y, x = (offset * self.spacing_mm + self.centre_mm).tolist()
         return z, y, x
 
-    def finer(self, parts: int) -> "Roi":
-        """The same place in voxels of which `parts` lie along each axis of one of these."""
-        z, y, x = (parts * n for n in self.shape)
-        return replace(self, shape=(z, y, x), spacing_mm=self.spacing_mm / parts)
-
     def part(self, lo: Shape, hi: Shape) -> "Roi":
         """The box lo..hi of these voxels, half open (z, y, x), as an ROI of its own."""
         z, y, x = ((a + b - n) / 2 * self.spacing_mm for a, b, n in zip(lo, hi, self.shape, strict=True))
@@ -114,8 +109,7 @@ def coarse_grid(net: NetConfig, shape: Shape, spacing_mm: Spacing, margin: int =
 def grown(roi: Roi, scores: np.ndarray, ct_shape: Shape, spacing_mm: Spacing) -> Roi:
     """The ROI and half of it behind each face that its kidney touches, if the CT goes on there; else itself.
 
-    scores: logits (z, y, x, c) of the ROI, or of one finer. The kidney is the largest piece of parenchyma
-    with its RCC.
+    scores: logits (z, y, x, c) of the ROI. The kidney is the largest piece of parenchyma with its RCC.
     """
     if not any(_kidney(scores.take(end, axis)).any() for axis, end in _faces()):
         return roi

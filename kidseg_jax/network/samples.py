@@ -24,7 +24,6 @@ from kidseg_jax.network.roi import (
 class Sample(NamedTuple):
     """One ROI of one kidney on the network's grid: ct int16 HU and labels uint8, both (z, y, x).
 
-    Labels have `NetConfig.subvoxels` times as many voxels along each axis.
     unlabelled: classes that these labels do not tell from background. posed: ct and labels of the same
     kidney in other poses; each time it is drawn, one of all its poses is learned from.
     """
@@ -73,6 +72,5 @@ def fine_sample(
     roi = fine_roi(net, box_centre_mm(box, ct.spacing_mm), side, margin_voxels(net, settings.shift_mm))
     image = sample_ct(ct.array, ct.spacing_mm, roi, threads)
     poses = draw_poses(settings, net.spacing_mm, np.random.default_rng(seed))
-    posed = in_poses(ct.array, labels, ct.spacing_mm, roi, poses, threads, net.subvoxels)
-    target = sample_labels(labels, ct.spacing_mm, roi.finer(net.subvoxels))
-    return Sample(image, target, unlabelled, tuple(posed))
+    posed = in_poses(ct.array, labels, ct.spacing_mm, roi, poses, threads)
+    return Sample(image, sample_labels(labels, ct.spacing_mm, roi), unlabelled, tuple(posed))

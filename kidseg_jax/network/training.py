@@ -18,7 +18,7 @@ from kidseg_jax.network.devices import BATCH, by_rows, replicated, replicated_ke
 from kidseg_jax.network.losses import NEVER, loss_of_sums, loss_sums
 from kidseg_jax.network.runtime import compiler_options, keep_freed_memory
 from kidseg_jax.network.samples import Sample
-from kidseg_jax.network.unet import Apply, Params, make_unet, together
+from kidseg_jax.network.unet import Apply, Params, make_unet
 
 
 class TrainState(NamedTuple):
@@ -150,8 +150,7 @@ def _loss_and_gradient(
 
     def sums_of(params: Params, cts: Any, labels: Any, sizes: Any, keys: Any, unlabelled: Any) -> jax.Array:
         pairs = [random_patch(*one, net, train) for one in zip(keys, cts, labels, sizes, strict=True)]
-        images = jnp.stack([p[0] for p in pairs])[..., None]
-        targets = jnp.stack([together(p[1], net.subvoxels) for p in pairs])
+        images, targets = jnp.stack([p[0] for p in pairs])[..., None], jnp.stack([p[1] for p in pairs])
         return loss_sums(apply(params, images), targets, train.dice_power, unlabelled=unlabelled)
 
     def of_part(params: Params, *part: Any) -> tuple[jax.Array, Params]:
@@ -178,22 +177,18 @@ def order_of_samples(n_samples: int, n_draws: int, seed: int) -> np.ndarray:
 
 
 class _OnOneDevice:
-    """What a step takes beside the state, from samples that lie on the device, padded to one shape."""
+    """What a step takes beside the state, from samples padded to one shape."""
 
     def __init__(self, samples: Sequence[Sample], n_classes: int, seed: int):
-        self.key = jax.random.key(seed)
+        self.samples, self.key = samples, jax.random.key(seed)
         self.sizes = np.array([s.ct.shape for s in samples], np.int32)
-        shape = self.sizes.max(0)
-        self.poses = [
-            [tuple(jnp.asarray(array) for array in _padded(pose, shape)) for pose in _poses(sample)]
-            for sample in samples
-        ]
         self.unlabelled = _unlabelled(samples, n_classes)
 
     def __call__(self, drawn: np.ndarray, pose: np.ndarray) -> tuple[Any, ...]:
         """cts, labels, sizes, key and, where samples differ in them, unlabelled classes."""
-        poses = [self.poses[j] for j in drawn]
-        cts, labels = zip(*(p[int(at * len(p))] for p, at in zip(poses, pose, strict=True)), strict=True)
+        shape = self.sizes.max(0)
+        poses = [_pose(self.samples[j], at, shape) for j, at in zip(drawn, pose, strict=True)]
+        cts, labels = zip(*poses, strict=True)
         merged = () if self.unlabelled is None else (jnp.asarray(self.unlabelled[drawn]),)
         return cts, labels, jnp.asarray(self.sizes[drawn]), self.key, *merged
 
@@ -208,34 +203,25 @@ class _OnMesh:
         self.unlabelled = _unlabelled(samples, n_classes)
 
     def __call__(self, drawn: np.ndarray, pose: np.ndarray) -> tuple[Any, ...]:
-        shape, first = self.sizes.max(0), self.samples[0]
-        parts = first.labels.shape[0] // first.ct.shape[0]
+        shape = self.sizes.max(0)
 
         def part(which: int, i: int) -> np.ndarray:
-            poses = _poses(self.samples[drawn[i]])
-            return _padded(poses[int(pose[i] * len(poses))], shape)[which]
+            array = _pose(self.samples[drawn[i]], pose[i], shape)[which]
+            return array.astype((np.int16, np.uint8)[which])
 
-        cts, labels = (
-            by_rows(self.mesh, (len(drawn), *(finer * shape).tolist()), partial(part, which))
-            for which, finer in enumerate((1, parts))
-        )
+        whole = (len(drawn), *shape.tolist())
+        cts, labels = (by_rows(self.mesh, whole, partial(part, which)) for which in (0, 1))
         tables = [self.sizes] if self.unlabelled is None else [self.sizes, self.unlabelled]
         sizes, *merged = (by_rows(self.mesh, t[drawn].shape, t[drawn].__getitem__) for t in tables)
         return cts, labels, sizes, self.key, *merged
 
 
-def _poses(sample: Sample) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
-    return (sample.ct, sample.labels), *sample.posed
-
-
-def _padded(pose: tuple[np.ndarray, np.ndarray], shape: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """CT and labels with their edges repeated up to `shape` and, of labels, as many times it as they are."""
-    ct, labels = pose
-    padding = shape - ct.shape
-    finer = labels.shape[0] // ct.shape[0]
-    return np.pad(ct, [(0, n) for n in padding], "edge"), np.pad(
-        labels, [(0, n) for n in finer * padding], "edge"
-    )
+def _pose(sample: Sample, at: float, shape: np.ndarray) -> tuple[np.ndarray, ...]:
+    """CT and labels of the pose at a share, 0 to below 1, of all: their edges repeated up to `shape`."""
+    poses = ((sample.ct, sample.labels), *sample.posed)
+    pose = poses[int(at * len(poses))]
+    padding = [(0, n) for n in shape - sample.ct.shape]
+    return tuple(np.pad(a, padding, "edge") for a in pose) if np.any(padding) else pose
 
 
 def _unlabelled(samples: Sequence[Sample], n_classes: int) -> np.ndarray | None:

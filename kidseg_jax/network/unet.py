@@ -38,51 +38,17 @@ class ConvBlock(nnx.Module):
 class Pointwise(nnx.Module):
     """A linear map of each voxel's channels, in the type of its input: (b, z, y, x, c_in) -> (..., c_out)."""
 
-    def __init__(self, c_in: int, c_out: int, *, rngs: nnx.Rngs):
+    def __init__(self, c_in: int, c_out: int, has_bias: bool, *, rngs: nnx.Rngs):
         self.kernel = _truncated_normal(rngs, (c_in, c_out), 1.0 / c_in)
+        self.bias = nnx.Param(jnp.asarray(np.zeros(c_out, np.float32))) if has_bias else nnx.data(None)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return linear(x, self.kernel[...].astype(x.dtype), None)
-
-
-class Head(nnx.Module):
-    """Logits of each part of a voxel: (b, z, y, x, c_in) -> (b, z, y, x * parts, n_classes).
-
-    Parts lie side by side in order (z, y, x), see `apart`. All have one bias.
-    """
-
-    def __init__(self, c_in: int, n_classes: int, parts: int, *, rngs: nnx.Rngs):
-        self.parts = parts
-        self.kernel = _truncated_normal(rngs, (c_in, parts * n_classes), 1.0 / c_in)
-        self.bias = nnx.Param(jnp.asarray(np.zeros(n_classes, np.float32)))
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        logits = linear(x, self.kernel[...], jnp.tile(self.bias[...], self.parts))
-        b, z, y, x_parts, n = *logits.shape[:3], logits.shape[3] * self.parts, self.bias.shape[0]
-        return logits.reshape(b, z, y, x_parts, n)
-
-
-def together(labels: jax.Array, parts: int) -> jax.Array:
-    """Labels of sub-voxels, (z s, y s, x s), in the order of `Head`'s logits: (z, y, x s^3)."""
-    if parts == 1:
-        return labels
-    z, y, x = (n // parts for n in labels.shape)
-    split = labels.reshape(z, parts, y, parts, x, parts)
-    return split.transpose(0, 2, 4, 1, 3, 5).reshape(z, y, x * parts**3)
-
-
-def apart(logits: jax.Array, parts: int) -> jax.Array:
-    """`Head`'s logits where their sub-voxels lie: (b, z, y, x s^3, c) -> (b, z s, y s, x s, c)."""
-    if parts == 1:
-        return logits
-    b, z, y, x_parts, c = logits.shape
-    x = x_parts // parts**3
-    split = logits.reshape(b, z, y, x, parts, parts, parts, c)
-    return split.transpose(0, 1, 4, 2, 5, 3, 6, 7).reshape(b, z * parts, y * parts, x * parts, c)
+        bias = None if self.bias is None else self.bias[...].astype(x.dtype)
+        return linear(x, self.kernel[...].astype(x.dtype), bias)
 
 
 class UNet(nnx.Module):
-    """Logits for each class: (b, z, y, x, 1) -> (b, z, y, x * subvoxels^3, n_classes), as `Head` orders them.
+    """Logits for each class: (b, z, y, x, 1) -> (b, z, y, x, n_classes).
 
     z, y and x must be divisible by pool ** (levels - 1). Source: Kim, Lee, Ham et al. 2020, Methods; the skip
     meets an up-sampled map already reduced to the skip's width.
@@ -98,14 +64,14 @@ class UNet(nnx.Module):
             ]
         )
         steps = list(pairwise(widths))
-        self.reduce = nnx.List([Pointwise(low, c, rngs=rngs) for c, low in steps])
+        self.reduce = nnx.List([Pointwise(low, c, has_bias=False, rngs=rngs) for c, low in steps])
         self.decoder = nnx.List(
             [
                 nnx.List([ConvBlock((c, c), c, dtype, rngs=rngs), ConvBlock((c,), c, dtype, rngs=rngs)])
                 for c, _ in steps
             ]
         )
-        self.head = Head(widths[0], n_classes, config.subvoxels**3, rngs=rngs)
+        self.head = Pointwise(widths[0], n_classes, has_bias=True, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = x.astype(self.dtype)
@@ -138,7 +104,7 @@ def n_parameters(config: NetConfig, n_classes: int) -> int:
     widths = config.features
     encoder = sum(block(c_in, c) + block(c, c) for c_in, c in zip((1, *widths[:-1]), widths, strict=True))
     decoder = sum(low * c + block(2 * c, c) + block(c, c) for c, low in pairwise(widths))
-    return encoder + decoder + (widths[0] * config.subvoxels**3 + 1) * n_classes
+    return encoder + decoder + (widths[0] + 1) * n_classes
 
 
 @partial(jax.jit, static_argnums=1)

@@ -95,16 +95,14 @@ def none_gone() -> Iterator[None]:
 
 
 def write_samples(folder: Path, training_set: TrainingSet) -> None:
-    """Two .npy a sample, CT int16 and labels uint8, both (poses, z, y, x), and samples.json beside them."""
+    """One .npy a sample, int16 (poses, 2, z, y, x) of CT and labels, and samples.json beside them."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for role, samples in training_set._asdict().items():
         for i, sample in enumerate(samples):
             poses = ((sample.ct, sample.labels), *sample.posed)
-            for what, arrays in zip(("ct", "labels"), zip(*poses, strict=True), strict=True):
-                file = _file(folder, role, i, what)
-                with written_whole(file) as temporary, open(temporary, "wb") as stream:
-                    np.save(stream, np.array(arrays))
+            with written_whole(_file(folder, role, i)) as temporary, open(temporary, "wb") as stream:
+                np.save(stream, np.array([(ct, labels.astype(np.int16)) for ct, labels in poses]))
     unlabelled = {
         role: [sorted(sample.unlabelled) for sample in samples]
         for role, samples in training_set._asdict().items()
@@ -118,13 +116,12 @@ def read_samples(folder: Path) -> TrainingSet:
 
     def of(role: str) -> Iterable[Sample]:
         for i, classes in enumerate(unlabelled[role]):
-            files = [_file(folder, role, i, what) for what in ("ct", "labels")]
-            arrays = [np.load(file, mmap_mode="r") for file in files]
-            (ct, labels), *posed = zip(*arrays, strict=True)
-            yield Sample(ct, labels, frozenset(classes), tuple(posed))
+            poses = np.load(_file(folder, role, i), mmap_mode="r")
+            (ct, labels), *posed = poses
+            yield Sample(ct, labels, frozenset(classes), tuple((ct, labels) for ct, labels in posed))
 
     return TrainingSet(tuple(of("coarse")), tuple(of("fine")))
 
 
-def _file(folder: Path, role: str, i: int, what: str) -> Path:
-    return folder / f"{role}_{i:05d}_{what}.npy"
+def _file(folder: Path, role: str, i: int) -> Path:
+    return folder / f"{role}_{i:05d}.npy"
