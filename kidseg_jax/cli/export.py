@@ -1,8 +1,9 @@
 """`python -m kidseg_jax export LABELS --to FORMAT --out PLACE`: a label map in another tool's format."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -11,7 +12,9 @@ import tyro
 from kidseg_jax.atomic import write_text
 from kidseg_jax.cohort.folder import find_cases
 from kidseg_jax.cohort.label_maps import label_map, read_structures
+from kidseg_jax.evaluation.mesh_3mf import write_3mf
 from kidseg_jax.evaluation.mesh_files import Node, write_glb, write_ply, write_stl
+from kidseg_jax.evaluation.printable import PrintBounds, PrintReport
 from kidseg_jax.export import labels
 from kidseg_jax.export.datasets import Item, write_bids, write_kits, write_msd, write_nnunet
 from kidseg_jax.export.dicom_seg import write_dicom_seg
@@ -32,7 +35,9 @@ SINGLE = {
     "glb": ".glb",
     "stl": ".stl",
     "ply": ".ply",
+    "3mf": ".3mf",
 }
+MESHES = ("stl", "ply", "glb", "3mf")
 DATASETS: dict[str, Callable[..., Path]] = {"nnunet": write_nnunet, "msd": write_msd, "kits": write_kits}
 
 
@@ -55,6 +60,7 @@ class Arguments:
         "stl",
         "ply",
         "glb",
+        "3mf",
     ]
     """Format. nnunet, msd, kits and bids make a folder of cases; stl and ply one file a structure."""
     out: Path
@@ -69,10 +75,20 @@ class Arguments:
     """BIDS: what `desc-` says, such as stage3."""
     series: str | None = None
     """Which series of the DICOM folder, when it holds several."""
+    smooth: bool = False
+    """Surfaces to print: smoothed without shrinking, closed, free of crossings, thick enough and light."""
+    wall_mm: float = PrintBounds.wall_mm
+    """With --smooth: thinner parts are thickened to this; 0 leaves them."""
+    deviation_mm: float = PrintBounds.deviation_mm
+    """With --smooth: how far joining triangles may move the surface; 0 keeps them all."""
+    triangles: int | None = None
+    """With --smooth: at most about so many triangles a structure, whatever --deviation-mm says."""
 
 
 def run(arguments: Arguments) -> int:
     """Export; 0 when every file is written."""
+    if arguments.smooth and arguments.to not in MESHES:
+        raise ValueError(f"export: --smooth belongs to {', '.join(MESHES)}, got --to {arguments.to}")
     known = label_map(arguments.label_map, arguments.input).structures
     held = [structure for structure in STRUCTURES if structure.name in known]
     if arguments.to in DATASETS:
@@ -134,23 +150,37 @@ def write_one(arguments: Arguments, item: Item, held: list[Structure]) -> list[P
 
 
 def _write_meshes(arguments: Arguments, item: Item, held: list[Structure]) -> list[Path]:
-    """Surfaces of the structures that have voxels, and a sidecar that says unit and frame."""
+    """Surfaces of the structures that have voxels, and a sidecar that says unit and frame, and of printable
+    ones how far they moved.
+    """
     import numpy as np
 
+    from kidseg_jax.evaluation.printable import printable
     from kidseg_jax.evaluation.surfaces import surface_of
 
+    bounds = PrintBounds(arguments.wall_mm, arguments.deviation_mm, triangles=arguments.triangles)
     surfaces: dict[str, Surface] = {}
+    reports: dict[str, PrintReport] = {}
     for structure in held:
         mask = item.labels.array == structure.label
-        if mask.any():
+        if not mask.any():
+            continue
+        if arguments.smooth:
+            made, report = printable(mask, item.labels.geometry, bounds)
+            surfaces[structure.name], reports[structure.name] = made, report
+            print(f"{item.name}: {structure.name}: {report}", file=sys.stderr)
+        else:
             surfaces[structure.name] = surface_of(mask, item.labels.geometry)
     if not surfaces:
         raise ValueError(f"export: {item.name} holds no labelled voxel, there is no surface to write")
     colours = {s.name: np.array(s.rgb, np.uint8) for s in held}
     painted = {name: np.tile(colours[name], (len(s.vertices_mm), 1)) for name, s in surfaces.items()}
-    if arguments.to == "glb":
-        written = [arguments.out / f"{item.name}.glb"]
-        write_glb(written[0], {name: Node(s, painted[name]) for name, s in surfaces.items()})
+    if arguments.to in ("glb", "3mf"):
+        written = [arguments.out / f"{item.name}.{arguments.to}"]
+        if arguments.to == "glb":
+            write_glb(written[0], {name: Node(s, painted[name]) for name, s in surfaces.items()})
+        else:
+            write_3mf(written[0], surfaces, {s.name: s.rgb for s in held})
     else:
         written = []
         for name, surface in surfaces.items():
@@ -164,10 +194,14 @@ def _write_meshes(arguments: Arguments, item: Item, held: list[Structure]) -> li
         "units": "m" if arguments.to == "glb" else "mm",
         "frame": "LPS (x left, y posterior, z superior)",
         "structures": {
-            name: {"rgb": colours[name].tolist(), "volume_ml": s.volume_ml} for name, s in surfaces.items()
+            name: {"rgb": colours[name].tolist(), "volume_ml": s.volume_ml}
+            | ({"printable": asdict(reports[name])} if name in reports else {})
+            for name, s in surfaces.items()
         },
         "files": [path.name for path in written],
     }
+    if arguments.smooth:
+        about["bounds"] = asdict(bounds)
     if arguments.to == "glb":
         about["frame"] = "glTF (Y up, metres) by its root node, whose children are in mm, LPS"
     sidecar = arguments.out / f"{item.name}_{arguments.to}.json"
