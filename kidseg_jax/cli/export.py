@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from kidseg_jax.atomic import write_text
-from kidseg_jax.cohort.folder import find_cases
+from kidseg_jax.cohort.folder import find_cases, series_drawn_on
 from kidseg_jax.cohort.label_maps import label_map, read_structures
 from kidseg_jax.evaluation.mesh_3mf import write_3mf
 from kidseg_jax.evaluation.mesh_files import Node, write_glb, write_ply, write_stl
@@ -18,10 +18,12 @@ from kidseg_jax.evaluation.printable import PrintBounds, PrintReport
 from kidseg_jax.export import labels
 from kidseg_jax.export.datasets import Item, write_bids, write_kits, write_msd, write_nnunet
 from kidseg_jax.export.dicom_seg import write_dicom_seg
+from kidseg_jax.export.rtstruct import write_rtstruct
 from kidseg_jax.formats import nrrd, seg_nrrd
+from kidseg_jax.formats.dicom import read_slices
 from kidseg_jax.formats.volumes import ending_of, read_ct
 from kidseg_jax.imaging.structures import STRUCTURES, Structure
-from kidseg_jax.imaging.volume import on_grid
+from kidseg_jax.imaging.volume import Geometry, on_grid
 
 if TYPE_CHECKING:
     from kidseg_jax.evaluation.surfaces import Surface
@@ -32,6 +34,7 @@ SINGLE = {
     "seg.nrrd": ".seg.nrrd",
     "itksnap": ".nii.gz",
     "dicom-seg": ".dcm",
+    "rtstruct": ".dcm",
     "glb": ".glb",
     "stl": ".stl",
     "ply": ".ply",
@@ -46,7 +49,7 @@ class Arguments:
     """Write a label map, or the label maps of a folder of cases, in the format of another tool."""
 
     input: tyro.conf.Positional[Path]
-    """A label map, or a folder of cases with label maps."""
+    """A label map (a file, or a DICOM SEG or RTSTRUCT with --ct), or a folder of cases with label maps."""
     to: Literal[
         "nifti",
         "nrrd",
@@ -57,6 +60,7 @@ class Arguments:
         "bids",
         "itksnap",
         "dicom-seg",
+        "rtstruct",
         "stl",
         "ply",
         "glb",
@@ -66,7 +70,7 @@ class Arguments:
     out: Path
     """Folder for the result."""
     ct: Path | None = None
-    """The CT of a single label map: a file, or for dicom-seg the DICOM folder that it was drawn on."""
+    """The CT of a single label map: a file, or for dicom-seg and rtstruct the DICOM folder of the CT."""
     label_map: str = "kidseg"
     """What the label values mean: kidseg, kits19, kits21, kits23, kipa22, cect, auto or a .toml file."""
     origin: Literal["manual", "cnn", "cnn_corrected"] = "cnn"
@@ -121,12 +125,20 @@ def items(arguments: Arguments) -> Iterator[Item]:
     for name, patient, image, drawn in places:
         if drawn is None:
             raise ValueError(f"export: {name} has no label map")
-        labels = read_structures(drawn, known)
-        ct = None
+        ct, grid = None, None
+        series = arguments.series or (series_drawn_on(image, drawn) if image is not None else None)
+        if image is not None and not ending_of(drawn):
+            grid = grid_of(image, series)
+        labels = read_structures(drawn, known, grid)
         if arguments.to in DATASETS and image is not None:
-            ct = read_ct(image, series=arguments.series)
+            ct = read_ct(image, series=series)
             labels = on_grid(drawn.name, labels, ct.geometry)
         yield Item(name, patient, labels, ct)
+
+
+def grid_of(image: Path, series: str | None) -> Geometry:
+    """The grid of a CT, whose pixels are read only where it is a file."""
+    return read_slices(image, series)[1].geometry if image.is_dir() else read_ct(image).geometry
 
 
 def write_one(arguments: Arguments, item: Item, held: list[Structure]) -> list[Path]:
@@ -140,10 +152,12 @@ def write_one(arguments: Arguments, item: Item, held: list[Structure]) -> list[P
         seg_nrrd.write_segmentation(path, item.labels, held, {"kidseg.origin": arguments.origin})
     elif arguments.to == "itksnap":
         labels.write_itksnap(path, item.labels, held)
-    elif arguments.to == "dicom-seg":
+    elif arguments.to in ("dicom-seg", "rtstruct"):
         if arguments.ct is None or not arguments.ct.is_dir():
-            raise ValueError(f"export: dicom-seg needs --ct, the DICOM folder of the CT, got {arguments.ct}")
-        write_dicom_seg(path, item.labels, arguments.ct, held, arguments.origin, arguments.series)
+            need = f"{arguments.to} needs --ct, the DICOM folder of the CT"
+            raise ValueError(f"export: {need}, got {arguments.ct}")
+        write = write_dicom_seg if arguments.to == "dicom-seg" else write_rtstruct
+        write(path, item.labels, arguments.ct, held, arguments.origin, arguments.series)
     else:
         return _write_meshes(arguments, item, held)
     return [path]

@@ -8,9 +8,11 @@ from typing import Any, NamedTuple, overload
 from kidseg_jax.cohort.case import Case
 from kidseg_jax.cohort.label_maps import LabelMap, read_json, read_structures, read_toml
 from kidseg_jax.cohort.label_maps import label_map as label_map_named
+from kidseg_jax.formats.dicom import list_series
 from kidseg_jax.formats.dicom_header import is_dicom as starts_as_dicom
+from kidseg_jax.formats.dicom_regions import referred_series, region_files, region_kind
 from kidseg_jax.formats.dicom_slices import walk
-from kidseg_jax.formats.volumes import read_ct
+from kidseg_jax.formats.volumes import ending_of, read_ct
 from kidseg_jax.imaging.structures import NAMES, structures_in
 from kidseg_jax.imaging.volume import Volume, on_grid
 
@@ -75,7 +77,7 @@ def read_case(files: CaseFiles, labels: LabelMap) -> Case:
     """One case: CT in int16 HU, labels in the values of `structures`, both on one grid (ValueError where
     not).
     """
-    ct = read_ct(files.image)
+    ct = read_ct(files.image, series=series_drawn_on(files.image, files.labels))
     if files.labels is None:
         return Case(files.name, files.patient, ct, None, labels.structures)
     return Case(
@@ -90,17 +92,34 @@ def read_drawn(files: CaseFiles, labels: LabelMap, ct: Volume) -> Volume:
     another grid, or holds a structure that the table of patients says it lacks.
     """
     assert files.labels is not None
-    drawn = on_grid(files.name, read_structures(files.labels, labels), ct.geometry)
+    drawn = on_grid(files.name, read_structures(files.labels, labels, ct.geometry), ct.geometry)
     if wrong := sorted(files.unlabelled & structures_in(drawn.array)):
         raise ValueError(f"{files.name}: holds {', '.join(wrong)}, which its table of patients says it lacks")
     return drawn
 
 
+def series_drawn_on(image: Path, labels: Path | None) -> str | None:
+    """The name of the CT series of a DICOM folder that a DICOM SEG or RTSTRUCT refers to; None for other
+    labels or images, and where the file names no series or the folder splits it.
+
+    Raises ValueError where the folder does not hold the series that is named.
+    """
+    if labels is None or not image.is_dir() or ending_of(labels) or not region_kind(labels):
+        return None
+    uid = referred_series(labels)
+    named = {name: slices[0].series_uid for name, slices in list_series(image)[0].items()}
+    if uid and named and uid not in named.values():
+        raise ValueError(f"{labels.name}: drawn on another series than {image.name} holds")
+    fitting = [name for name, one in named.items() if one == uid]
+    return fitting[0] if len(fitting) == 1 else None
+
+
 def find_cases(folder: Path) -> tuple[CaseFiles, ...]:
     """The cases of a folder in order of name.
 
-    Either sub-folders with `imaging` and `segmentation` files (KiTS, KiPA22, ours), or a dataset.json with
-    imagesTr and labelsTr (nnU-Net raw, Medical Segmentation Decathlon). The patient is what `patients.csv`
+    Sub-folders with `imaging` and `segmentation` files (KiTS, KiPA22, ours), sub-folders of DICOM files with
+    a SEG or RTSTRUCT among them, or a dataset.json with imagesTr and labelsTr (nnU-Net raw, Medical
+    Segmentation Decathlon). The patient is what `patients.csv`
     (header case,patient) or the table [patients] of a `patients.toml` says, else the case is a patient of its
     own. A column or table `lacks` names the structures that the label map of a case does not tell. Raises
     FileNotFoundError for no such folder, ValueError for one without cases.
@@ -154,17 +173,33 @@ def is_dicom(path: Path) -> bool:
 
 
 def _of_folders(folder: Path) -> list[CaseFiles]:
-    cases = []
-    for path in sorted(p for p in folder.iterdir() if p.is_dir()):
+    cases, regions = [], False
+    dicom: list[CaseFiles] = []
+    for path in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
         image = _only(path, IMAGE)
+        labels = _only(path, LABELS) if image is not None else None
+        if labels is None and (image is None or image.is_dir()):
+            labels = _region_of(path)
+            regions |= labels is not None
         if image is not None:
-            cases.append(CaseFiles(path.name, path.name, image, _only(path, LABELS)))
-    return cases
+            cases.append(CaseFiles(path.name, path.name, image, labels))
+        elif labels is not None or any(is_dicom(one) for one in walk(path)):
+            dicom.append(CaseFiles(path.name, path.name, path, labels))
+    return sorted(cases + dicom) if regions else cases
+
+
+def _region_of(folder: Path) -> Path | None:
+    """The one DICOM SEG or RTSTRUCT of a folder and of those below it."""
+    there = region_files(folder)
+    if len(there) > 1:
+        names = ", ".join(str(path.relative_to(folder)) for path in there[:5])
+        raise ValueError(f"{folder.name}: need one DICOM SEG or RTSTRUCT, got {names}")
+    return there[0] if there else None
 
 
 def _only(folder: Path, stem: str) -> Path | None:
     """The one file (or, for an image, DICOM folder) of this name and any of our endings."""
-    there = [p for ending in (*ENDINGS, ".seg.nrrd") if (p := folder / f"{stem}{ending}").is_file()]
+    there = [p for ending in (*ENDINGS, ".seg.nrrd", ".dcm") if (p := folder / f"{stem}{ending}").is_file()]
     if (folder / stem).is_dir():
         there.append(folder / stem)
     if len(there) > 1:

@@ -15,10 +15,11 @@ import numpy as np
 
 from kidseg_jax import __version__
 from kidseg_jax.atomic import written_whole
+from kidseg_jax.export.dicom_source import EMPTY, KEPT, KIDNEY, held_of
 from kidseg_jax.formats.dicom import read_slices
 from kidseg_jax.formats.dicom_slices import Slice
 from kidseg_jax.imaging.structures import CATEGORIES, Structure
-from kidseg_jax.imaging.volume import Volume, canonical, on_grid_of, require_same_grid
+from kidseg_jax.imaging.volume import Volume, turned_onto
 
 Origin = Literal["manual", "cnn", "cnn_corrected"]
 ALGORITHM_TYPES: dict[Origin, str] = {
@@ -26,27 +27,6 @@ ALGORITHM_TYPES: dict[Origin, str] = {
     "cnn": "AUTOMATIC",
     "cnn_corrected": "SEMIAUTOMATIC",
 }
-KEPT = (
-    "SOPClassUID",
-    "SOPInstanceUID",
-    "StudyInstanceUID",
-    "SeriesInstanceUID",
-    "FrameOfReferenceUID",
-)
-EMPTY = (
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "AccessionNumber",
-    "ReferringPhysicianName",
-    "StudyID",
-    "StudyDate",
-    "StudyTime",
-    "SeriesNumber",
-    "PositionReferenceIndicator",
-)
-KIDNEY = ("64033007", "SCT", "Kidney")
 
 
 def write_dicom_seg(
@@ -60,17 +40,15 @@ def write_dicom_seg(
     """Write a label map as BINARY DICOM SEG that refers to the CT series of the folder `source`, whole or not
     at all.
 
-    labels may be in any orientation of the series' grid. Structures without a voxel get no segment. origin
-    says who drew: manual is MANUAL, cnn AUTOMATIC, cnn_corrected SEMIAUTOMATIC. Raises ValueError for another
-    grid, an empty label map, or a series without the UIDs to refer to.
+    labels may be in any orientation of the series' grid, or of a part of it. Structures without a voxel get
+    no segment. origin says who drew: manual is MANUAL, cnn AUTOMATIC, cnn_corrected SEMIAUTOMATIC. Raises
+    ValueError for another grid, an empty label map, or a series without the UIDs to refer to.
     """
     hd = _highdicom()
     from pydicom.config import disable_value_validation
 
     slices, (geometry, _) = read_slices(source, series)
-    grid = Volume(np.broadcast_to(np.int8(0), geometry.shape), geometry)
-    require_same_grid(path.name, canonical(grid), canonical(labels))
-    array = on_grid_of(canonical(labels).array, grid).array
+    array = turned_onto(path.name, labels, geometry).array
     present = [structure for structure in held if (array == structure.label).any()]
     if not present:
         raise ValueError(f"{path.name}: the label map is empty, a DICOM SEG needs a labelled voxel")
@@ -141,12 +119,7 @@ def _stripped(one: Slice, where: str, distance_mm: float) -> Any:
     from pydicom.uid import ImplicitVRLittleEndian
     from pydicom.valuerep import DSfloat
 
-    held = pydicom.dcmread(
-        one.path, stop_before_pixels=True, specific_tags=[*KEPT, "SliceThickness"], force=True
-    )
-    missing = [key for key in KEPT if not held.get(key)]
-    if missing:
-        raise ValueError(f"{where}: its images lack {', '.join(missing)}, a DICOM SEG cannot refer to them")
+    held = held_of(one, where, "a DICOM SEG", ("SliceThickness",))
     stripped = pydicom.Dataset()
     for key in KEPT:
         setattr(stripped, key, held.get(key))

@@ -72,7 +72,7 @@ def structure_named(name: str) -> Structure | None:
     Cysts belong to the parenchyma: the five structures have no class for them, and background they are not.
     """
     words = name.lower().replace("_", " ").replace("-", " ").split()
-    return _NAMED.get(" ".join(word for word in words if word not in ("left", "right")))
+    return _NAMED.get(" ".join(word for word in words if word not in ("left", "right", "l", "r")))
 
 
 def structures_in(labels: npt.NDArray[np.uint8]) -> frozenset[str]:

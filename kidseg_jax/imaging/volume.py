@@ -18,6 +18,7 @@ Shape = tuple[int, int, int]
 
 ORTHONORMAL_TOLERANCE = 1e-4
 SLAB = 16  # slices
+LEAST_COSINE = 0.999  # of the angle between axes that are the same
 IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
@@ -132,6 +133,36 @@ def on_grid(where: str, labels: Volume, grid: Geometry) -> Volume:
     whole = np.zeros(grid.shape, np.uint8)
     whole[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))] = labels.array
     return Volume(whole, grid)
+
+
+def turned_onto(where: str, labels: Volume, grid: Geometry) -> Volume:
+    """Labels in any order and direction of the axes of `grid`, on it (nothing resampled).
+
+    They may cover a part of it, voxel on voxel. Raises ValueError where they lie otherwise.
+    """
+    cosines = np.asarray(grid.direction).T @ np.asarray(labels.geometry.direction)
+    along = np.abs(cosines).argmax(axis=1)  # for each axis x, y, z of the grid: the labels' own
+    if sorted(along) != [0, 1, 2] or np.abs(cosines).max(axis=1).min() < LEAST_COSINE:
+        raise ValueError(
+            f"{where}: labels must lie along the axes of the grid, need {orientation(grid)}, "
+            f"got {orientation(labels.geometry)}"
+        )
+    signs = np.sign(cosines[np.arange(3), along])
+    order = [2 - int(along[2 - axis]) for axis in range(3)]
+    flips = tuple(slice(None, None, int(signs[2 - axis])) for axis in range(3))
+    own = labels.geometry
+    corner = np.zeros(3)
+    for source, flip in zip(order, flips, strict=True):
+        corner[source] = 0 if flip.step == 1 else own.shape[source] - 1
+    origin = own.to_world(corner)
+    geometry = Geometry(
+        shape=(own.shape[order[0]], own.shape[order[1]], own.shape[order[2]]),
+        spacing_mm=(own.spacing_mm[order[0]], own.spacing_mm[order[1]], own.spacing_mm[order[2]]),
+        origin_mm=(float(origin[0]), float(origin[1]), float(origin[2])),
+        direction=tuple(map(tuple, (np.asarray(own.direction)[:, along] * signs).tolist())),
+    )
+    turned = Volume(np.ascontiguousarray(np.transpose(labels.array, order)[flips]), geometry)
+    return on_grid(where, turned, grid)
 
 
 def canonical(volume: Volume) -> Volume:

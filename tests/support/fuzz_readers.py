@@ -34,13 +34,16 @@ from grids import body_ct
 from nifti_files import nifti_bytes
 
 from kidseg_jax.cohort.folder import find_cases
-from kidseg_jax.cohort.label_maps import label_map
+from kidseg_jax.cohort.label_maps import label_map, read_structures
 from kidseg_jax.evaluation.mesh_files import Node, write_glb, write_ply, write_stl
 from kidseg_jax.evaluation.mesh_reading import read_surface
 from kidseg_jax.evaluation.surfaces import surface_of
+from kidseg_jax.export.dicom_seg import write_dicom_seg
+from kidseg_jax.export.rtstruct import write_rtstruct
 from kidseg_jax.formats.raw import untrusted
 from kidseg_jax.formats.seg_nrrd import read_segmentation
 from kidseg_jax.formats.volumes import read_labels, read_volume, write_volume
+from kidseg_jax.imaging.structures import STRUCTURES
 from kidseg_jax.imaging.volume import Geometry, Volume
 from kidseg_jax.network import checkpoint
 from kidseg_jax.network.models import trained_on
@@ -171,6 +174,14 @@ def make_seeds(folder: Path) -> list[Seed]:
     first, *others = (path.read_bytes() for path in series)
     rest = tuple((f"IM{i}", content) for i, content in enumerate(others))
     seeds += [Seed("series/IM", first, lambda path: read_volume(path.parent), None, rest)] * 2
+    grid = read_volume(folder / "series").geometry
+    drawn = Volume(np.random.default_rng(1).integers(0, 6, grid.shape, np.uint8), grid)
+    for name, write in (("x.seg", write_dicom_seg), ("x.rtstruct", write_rtstruct)):
+        written(
+            name,
+            lambda path: read_structures(path, label_map("kidseg"), grid),
+            lambda path, write=write: write(path, drawn, folder / "series", STRUCTURES, "manual"),
+        )
     written(
         "x.safetensors",
         read_model,
