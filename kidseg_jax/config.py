@@ -133,6 +133,9 @@ class NetConfig:
     """Voxels (z, y, x) that the network sees at once."""
     spacing_mm: float = 2.0
     """Voxel side of the network's isotropic grid, in mm."""
+    looks: Literal[1, 2] = 1
+    """Along each axis (fine only): 2 looks at an ROI eight times, moved by half a voxel, and labels it on the
+    grid of all looks, twice as fine."""
     offset_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """From the centre of a kidney's box to that of the fine patch, in mm (z up, y back, x to the midline)."""
     window_hu: tuple[float, float] = (-100.0, 300.0)
@@ -151,6 +154,7 @@ class NetConfig:
         small = levels <= 10 and max(features) <= MOST_CHANNELS
         _require(self, "features", small, f"need at most 10 levels of {MOST_CHANNELS} channels")
         _require(self, "pool", self.pool >= 2, "need 2 or more")
+        _require(self, "looks", self.looks in (1, 2), "need 1 or 2")
         block = self.pool ** (levels - 1)
         whole = len(patch) == 3 and all(n >= block and n % block == 0 for n in patch)
         _require(self, "patch", whole, f"need three sizes divisible by {block}")
@@ -245,6 +249,7 @@ class Config:
     coarse_train: TrainConfig = TrainConfig(
         steps=200,
         optimizer="muon",
+        stage_rate=0.5,
         class_weights=(1.0, 5.0),
         dice_power=2,
         shift_mm=16.0,
@@ -253,12 +258,13 @@ class Config:
     )
     """How the coarse network learns."""
     fine: NetConfig = NetConfig(
-        features=(8, 24, 48), patch=(60, 44, 52), spacing_mm=2.25, offset_mm=(-10.0, -5.0, 18.0)
+        features=(8, 24, 48), patch=(60, 44, 52), spacing_mm=2.25, looks=2, offset_mm=(-10.0, -5.0, 18.0)
     )
     """The network that segments one kidney in its ROI."""
     fine_train: TrainConfig = TrainConfig(
-        steps=620,
+        steps=1000,
         optimizer="muon",
+        stage_rate=0.5,
         class_weights=(1.0, 20.0, 15.0, 15.0, 2.0, 8.0),
         dice_power=2,
         poses=8,

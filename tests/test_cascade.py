@@ -16,7 +16,7 @@ from kidseg_jax.network import cascade, checkpoint
 from kidseg_jax.network.cascade import predict
 from kidseg_jax.network.found_kidney import FoundKidney, disjoint, label_kidney
 from kidseg_jax.network.models import N_COARSE, Models, load_models, save_models, told_structures
-from kidseg_jax.network.roi import fine_roi, sample_ct, sample_labels
+from kidseg_jax.network.roi import Roi, fine_roi, sample_ct, sample_labels
 from kidseg_jax.network.samples import Sample, coarse_sample
 from kidseg_jax.network.unet import make_unet
 from kidseg_jax.phantom.cohort import make_case
@@ -279,6 +279,31 @@ def test_left_kidneys_grow_to_their_own_side(bright_is_kidney, models):
     truth, labels = ct.array == 300, prediction.labels.array > 0
     assert [k.side for k in prediction.kidneys] == ["left"]
     assert 2 * (truth & labels).sum() / (truth.sum() + labels.sum()) > 0.95
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_eight_looks_lie_where_the_parts_of_voxels_do(monkeypatch, models, mirrored):
+    """A network that tells the HU it sees, and a CT whose HU are a slope along every axis."""
+    z, y, x = np.meshgrid(*[np.arange(n) for n in (120, 130, 140)], indexing="ij")
+    ct = Volume((3 * z + 2 * y + x).astype(np.int16), Geometry(z.shape, (2.0, 2.0, 2.0)))
+    monkeypatch.setattr(
+        cascade, "_jitted", lambda net, n: lambda _, hu: hu[..., None] * np.arange(n, dtype=np.float32)
+    )
+    net = replace(FINE, looks=2, patch=(12, 16, 8))
+    roi = Roi((12, 24, 8), 4.0, (120.0, 130.0, 140.0), mirrored)
+    scores = cascade._looked(models._replace(fine_net=net), ct, roi, 1)
+    expected = sample_ct(ct.array, ct.spacing_mm, roi.finer(2))
+    assert scores.shape == (*expected.shape, N_CLASSES)
+    np.testing.assert_allclose(scores[..., 1], expected, atol=1.01)  # HU are whole numbers
+    np.testing.assert_allclose(scores[..., 3], 3 * scores[..., 1], rtol=1e-5)
+
+
+def test_labels_of_eight_looks_are_those_of_the_kidney(bright_is_kidney, models):
+    ct = ellipsoid_ct((135.0, 90.0, 160.0), (40.0, 30.0, 75.0))  # grows on its way
+    prediction = predict(models._replace(fine_net=replace(FINE, looks=2)), ct)
+    truth, labels = ct.array == 300, prediction.labels.array > 0
+    assert [(k.side, k.incomplete) for k in prediction.kidneys] == [("left", False)]
+    assert 2 * (truth & labels).sum() / (truth.sum() + labels.sum()) > 0.97
 
 
 def test_predict_applies_the_rules_that_it_is_given(bright_is_kidney, models):

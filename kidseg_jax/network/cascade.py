@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import product
 
 import jax
 import jax.numpy as jnp
@@ -148,7 +149,9 @@ def _look(
 def _whole(
     models: Models, ct: Volume, candidate: Candidate, scores: np.ndarray, threads: int
 ) -> tuple[Roi, np.ndarray]:
-    """An ROI and its logits, larger where the kidney reached a face behind which the CT goes on."""
+    """An ROI and its logits, larger where the kidney reached a face behind which the CT goes on, and finer
+    where the network looks more than once.
+    """
     net, roi = models.fine_net, candidate.roi
     scores = agreed(candidate, roi, scores)
     for _ in range(MOST_GROWTHS):
@@ -158,7 +161,22 @@ def _whole(
         roi, sampled = larger, sample_ct(ct.array, ct.spacing_mm, larger, threads)
         scores = slide(_fine_logits(models), sampled, net.patch)
         scores = agreed(candidate, roi, scores)
-    return roi, scores
+    if net.looks == 1 or not (scores.argmax(-1) >= PARENCHYMA).any():
+        return roi, scores
+    finer = roi.finer(net.looks)
+    return finer, agreed(candidate, finer, _looked(models, ct, roi, threads))
+
+
+def _looked(models: Models, ct: Volume, roi: Roi, threads: int) -> np.ndarray:
+    """Logits of an ROI's parts, `looks` along each axis, each from a look at the ROI moved there."""
+    net = models.fine_net
+    scores = np.zeros((*roi.finer(net.looks).shape, N_CLASSES), np.float32)
+    for part in product(range(net.looks), repeat=3):
+        moved = roi.moved([(p - (net.looks - 1) / 2) / net.looks for p in part])
+        sampled = sample_ct(ct.array, ct.spacing_mm, moved, threads)
+        z, y, x = (slice(p, None, net.looks) for p in part)
+        scores[z, y, x] = slide(_fine_logits(models), sampled, net.patch)
+    return scores
 
 
 def _fine_logits(models: Models) -> Callable[[np.ndarray], np.ndarray]:

@@ -115,7 +115,7 @@ def require_same_networks(file: Path, config: Config) -> str:
             ("coarse", "fine"), _about(saved)[:2], (config.coarse, config.fine), strict=True
         )
         for part in fields(NetConfig)
-        if part.name != "dtype" and getattr(theirs, part.name) != getattr(ours, part.name)
+        if part.name not in ("dtype", "looks") and getattr(theirs, part.name) != getattr(ours, part.name)
     ]
     if differ:
         raise ValueError(f"{file}: networks of other settings than this run's: {'; '.join(differ)}")

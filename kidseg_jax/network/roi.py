@@ -1,6 +1,6 @@
 """A network's grid laid over a CT: isotropic, axis-aligned in canonical order, mirrored for left kidneys."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -44,12 +44,21 @@ class Roi:
         z, y, x = (offset * self.spacing_mm + self.centre_mm).tolist()
         return z, y, x
 
+    def finer(self, parts: int) -> "Roi":
+        """The same place in voxels of which `parts` lie along each axis of one of these."""
+        z, y, x = (parts * n for n in self.shape)
+        return replace(self, shape=(z, y, x), spacing_mm=self.spacing_mm / parts)
+
+    def moved(self, by: Sequence[float]) -> "Roi":
+        """As many voxels, whose indices (z, y, x) are `by` larger."""
+        z, y, x = (self.spacing_mm * b for b in by)
+        moved = np.add(self.centre_mm, (z, y, -x if self.mirrored else x))
+        return replace(self, centre_mm=tuple(moved.tolist()))
+
     def part(self, lo: Shape, hi: Shape) -> "Roi":
         """The box lo..hi of these voxels, half open (z, y, x), as an ROI of its own."""
-        z, y, x = ((a + b - n) / 2 * self.spacing_mm for a, b, n in zip(lo, hi, self.shape, strict=True))
-        middle = np.add(self.centre_mm, (z, y, -x if self.mirrored else x))
-        shape = (hi[0] - lo[0], hi[1] - lo[1], hi[2] - lo[2])
-        return replace(self, shape=shape, centre_mm=tuple(middle.tolist()))
+        middle = self.moved([(a + b - n) / 2 for a, b, n in zip(lo, hi, self.shape, strict=True)])
+        return replace(middle, shape=(hi[0] - lo[0], hi[1] - lo[1], hi[2] - lo[2]))
 
     def footprint(self, source_shape: Shape, source_spacing_mm: Spacing) -> tuple[Shape, Shape]:
         """Box (lo, hi) of the source voxels centred inside the ROI; lo == hi along an axis it misses."""
