@@ -1,15 +1,18 @@
 """`python -m kidseg_jax predict INPUT [--model RUN]`: label maps for CTs, on their own grids."""
 
 import csv
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import tyro
 
 from kidseg_jax.atomic import write_text
+from kidseg_jax.cli.cluster import Problem, each, n_workers
 from kidseg_jax.cohort.folder import find_images
 from kidseg_jax.csv_text import csv_text
 from kidseg_jax.formats.nifti import Orientation
@@ -60,6 +63,9 @@ class Arguments:
     part: str | None = None
     """3/16: the third of sixteen parts of the cases, for arrays of jobs; the same command without it does
     what is left and gathers the statistics."""
+    cluster: str | None = None
+    """local:N for N processes, each with its share of the cores, or tcp://HOST:PORT or tls://HOST:PORT of a
+    Dask scheduler; default: this process."""
 
 
 class Job(NamedTuple):
@@ -92,33 +98,31 @@ def run(arguments: Arguments) -> int:
             _gather(arguments.out or arguments.input, jobs)
         print(f"done before: {len(jobs)} of {len(jobs)} (--overwrite predicts again)")
         return 0
-    first = read(jobs[0], arguments) if single else None  # a bad image is said before JAX is loaded
-    from kidseg_jax.network.models import load_models, told_structures
-    from kidseg_jax.network.runtime import keep_compiled, keep_freed_memory, take_device
+    n_workers(arguments.cluster)  # a cluster that is none is said before JAX is loaded, as is a bad image
+    first = read(jobs[0], arguments) if single else None
+    from kidseg_jax.network.models import told_structures
 
-    take_device()
-    keep_compiled()
-    keep_freed_memory()
-
-    models, named = load_models(arguments.model), arguments.model or "the start model of this package"
+    models, named = _loaded(arguments.model), arguments.model or "the start model of this package"
     if line := caution(named, models.trained_on):
         print(f"kidseg_jax: {line}", file=sys.stderr)
     if untold := [name for name in NAMES if name not in told_structures(models)]:
         print(f"kidseg_jax: {named}: tells nothing of {', '.join(untold)}", file=sys.stderr)
+    if first is not None:
+        print(f"[1/1] {jobs[0].name}: {predict_case(models, jobs[0], first, arguments)}")
+        return 0
     failures: list[str] = []
-    for number, job in enumerate(jobs, 1):
-        if job.done and not arguments.overwrite:
-            print(f"[{number}/{len(jobs)}] {job.name}: done before")
-            continue
-        try:
-            summary = predict_case(models, job, first or read(job, arguments), arguments)
-        except (ValueError, OSError, MemoryError) as error:
-            if single:
-                raise
-            failures.append(f"{job.name}: {' '.join(str(error).split())}")
-            print(f"[{number}/{len(jobs)}] {failures[-1]}", file=sys.stderr)
-            continue
-        print(f"[{number}/{len(jobs)}] {job.name}: {summary}", flush=True)
+    todo = [job for job in jobs if arguments.overwrite or not job.done]
+    before = [job for job in jobs if job not in todo]
+    for number, job in enumerate(before, 1):
+        print(f"[{number}/{len(jobs)}] {job.name}: done before")
+    here = models if arguments.cluster is None else None
+    made = each(partial(_do, arguments, here), todo, arguments.cluster)
+    for number, (at, result) in enumerate(made, len(before) + 1):
+        failed = isinstance(result, Problem)
+        line = f"{todo[at].name}: {result.line if failed else result}"
+        if failed:
+            failures.append(line)
+        print(f"[{number}/{len(jobs)}] {line}", file=sys.stderr if failed else sys.stdout, flush=True)
     if gathers:
         _gather(arguments.out or arguments.input, jobs)
     if failures:
@@ -126,6 +130,29 @@ def run(arguments: Arguments) -> int:
             f"{len(failures)} of {len(jobs)} cases have no label map:", *failures, sep="\n  ", file=sys.stderr
         )
     return 1 if failures else 0
+
+
+def _loaded(file: Path | None) -> Any:
+    """The models of a file, with JAX made ready for them."""
+    from kidseg_jax.network.models import load_models
+    from kidseg_jax.network.runtime import keep_compiled, keep_freed_memory, take_device
+
+    take_device()
+    keep_compiled()
+    keep_freed_memory()
+    return load_models(file)
+
+
+_of_worker = lru_cache(_loaded)
+
+
+def _do(arguments: Arguments, models: Any, job: Job) -> str:
+    """One case of a folder, in this process or, without models, in a worker: it loads them once."""
+    threads = arguments.threads
+    if models is None:
+        models = _of_worker(arguments.model)
+        threads = threads or max(1, (os.cpu_count() or 1) // n_workers(arguments.cluster))
+    return predict_case(models, job, read(job, arguments), replace(arguments, threads=threads))
 
 
 def part_of(text: str) -> tuple[int, int]:
