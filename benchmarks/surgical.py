@@ -52,8 +52,7 @@ def truth_of(phantom: Phantom, tumour: Ellipsoid, rng: np.random.Generator) -> d
     bare = surface[kidney.level(surface) > 1]
     protrudes = float(KDTree(kidney.surface[0]).query(bare)[0].max()) if len(bare) else 0.0
     half = np.sort(tumour.half)[::-1]
-    trees = {"artery": phantom.artery, "vein": phantom.vein, "ureter": phantom.ureter}
-    gaps = {name: min(float(t.gap(surface).min()) for t in tubes) for name, tubes in trees.items()}
+    gaps = {name: phantom.gap(name, surface) for name in ("artery", "vein", "ureter")}
     tissue = kidney.inside(rng)
     tissue = tissue[phantom.in_parenchyma(tissue) & (tumour.level(tissue) > 1)]
     kept = 100 * float((KDTree(surface).query(tissue)[0] > MARGIN_MM).mean())

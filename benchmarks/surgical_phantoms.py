@@ -9,8 +9,9 @@ import numpy as np
 from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
-from kidseg_jax.imaging.structures import ARTERY, PARENCHYMA, RCC, URETER, VEIN
+from kidseg_jax.imaging.structures import ARTERY, NAMES, PARENCHYMA, RCC, URETER, VEIN
 
+APART_MM = 1.5
 SURFACE_POINTS = 25_000
 SAMPLES = 60_000
 
@@ -50,6 +51,12 @@ class Tube:
     parent: int | None = None
     ends: bool = True
 
+    @cached_property
+    def wall(self) -> np.ndarray:
+        """Points (n, 3) all over it."""
+        around = (self.line[::4, None] + self.radius * sphere(120)).reshape(-1, 3)
+        return around[self.gap(around) > -1e-3 * self.radius]
+
     def gap(self, points: np.ndarray) -> np.ndarray:
         """Distance of points (n, 3) to its wall, negative inside."""
         return KDTree(self.line).query(points)[0] - self.radius
@@ -68,6 +75,19 @@ class Phantom:
     ureter: tuple[Tube, ...]
     labels: np.ndarray
     arteries: int
+
+    def gap(self, name: str, points: np.ndarray) -> float:
+        """Smallest distance in mm of points (n, 3) to artery, vein or ureter, where the labels show it."""
+        order = {"artery": self.artery, "vein": self.vein, "ureter": self.ureter}
+        above = [t for other in NAMES[: NAMES.index(name)] for t in order[other]]
+        gaps = []
+        for tube in order[name]:
+            wall = tube.wall
+            hidden = np.zeros(len(wall), bool)
+            for other in above:
+                hidden |= other.gap(wall) < 0
+            gaps.append(float(KDTree(wall[~hidden]).query(points)[0].min()))
+        return min(gaps)
 
     @cached_property
     def opening(self) -> np.ndarray:
@@ -142,15 +162,27 @@ def _tumour(rng: np.random.Generator, kidney: Ellipsoid, hilum: np.ndarray) -> E
 
 
 def _artery(rng: np.random.Generator, kidney: Ellipsoid, sinus: Ellipsoid) -> tuple[tuple[Tube, ...], int]:
-    """One artery, or two, that pass the opening and branch behind it."""
+    """One artery, or two that nowhere touch, that pass the opening and branch behind it."""
+    while True:
+        tubes, first, n = _drawn_artery(rng, kidney, sinus)
+        rest = tubes[first:]
+        if all(float(a.gap(b.line).min()) > b.radius + APART_MM for a in tubes[:first] for b in rest):
+            return tubes, n
+
+
+def _drawn_artery(
+    rng: np.random.Generator, kidney: Ellipsoid, sinus: Ellipsoid
+) -> tuple[tuple[Tube, ...], int, int]:
+    """The tubes, how many of them are the first artery's, and the number of arteries."""
     along, front, hilum = kidney.axes
+    first = 0
     tubes: list[Tube] = []
     n = 2 if rng.random() < 0.3 else 1
     for i in range(n):
         up = 0.0 if n == 1 else (0.4, -0.4)[i] * sinus.half[0]
         fork = sinus.centre - 0.15 * sinus.half[2] * hilum + up * along + 2 * front
         outer = sinus.centre + (kidney.half[2] + 20) * hilum + (up * 1.8) * along + 10 * front
-        trunk = len(tubes)
+        first, trunk = len(tubes), len(tubes)
         tubes.append(_bent(rng, outer, fork, rng.uniform(2.0, 2.8), ends=False))
         k = int(rng.integers(2, 5)) if n == 1 else 2
         span = np.linspace(-1, 1, k) * (1.0 if n == 1 else 0.5)
@@ -165,7 +197,7 @@ def _artery(rng: np.random.Generator, kidney: Ellipsoid, sinus: Ellipsoid) -> tu
                 for way in (front, -front):
                     end = tip + 13 * way + 5 * (along * place) - 4 * hilum
                     tubes.append(_bent(rng, tip, end, max(1.1, 0.8 * radius), twig, True, 1.0))
-    return tuple(tubes), n
+    return tuple(tubes), first if n == 2 else len(tubes), n
 
 
 def _bent(

@@ -11,12 +11,13 @@ import numpy as np
 
 from kidseg_jax.evaluation.table import Cell, Row, Table, to_html
 from kidseg_jax.imaging.preview import png
-from kidseg_jax.imaging.structures import STRUCTURES
+from kidseg_jax.imaging.structures import PARENCHYMA, STRUCTURES
 from kidseg_jax.imaging.volume import Volume
 from kidseg_jax.report.pictures import PLANES
+from kidseg_jax.report.snapshot import KidneySnapshot
 from kidseg_jax.report.surgical_pictures import SINUS_RGB, branch_rgb, kidney_pictures
 from kidseg_jax.surgery.case import MeasuredKidney
-from kidseg_jax.surgery.measures import Answer, KidneyMeasures
+from kidseg_jax.surgery.measures import Answer, KidneyMeasures, measure_kidney
 from kidseg_jax.surgery.records import CAUTION, said_total, tumour_numbers
 from kidseg_jax.surgery.scores import Score
 
@@ -49,21 +50,37 @@ def surgical_page(kidney: MeasuredKidney, ct: Volume | None = None) -> str:
     )
 
 
-def comparison_table(
-    title: str, first: KidneyMeasures, second: KidneyMeasures, names: tuple[str, str]
-) -> Table:
-    """The largest tumour's numbers and scores in two label maps of one kidney, side by side."""
-    rows = []
-    sides = [k.tumours[0] if k.tumours else None for k in (first, second)]
-    shown = [dict((n, _said(v, u)) for n, v, u, _ in tumour_numbers(t)) if t else {} for t in sides]
-    for told, tumour in zip(shown, sides, strict=True):
-        if tumour:
-            told |= {score.name: said_total(score) for score in (tumour.renal, tumour.padua)}
-    for name in dict.fromkeys([*shown[0], *shown[1]]):
-        rows.append(Row(name, tuple(Cell(told.get(name, "no tumour")) for told in shown)))
-    for name, entering in (("arteries that enter", [k.arteries_entering for k in (first, second)]),):
-        rows.append(Row(name, tuple(Cell(str(value)) for value in entering)))
-    return Table("surgical", title, names, tuple(rows), (CAUTION,))
+def surgical_numbers(snapshot: KidneySnapshot) -> str:
+    """What the true labels of a held-out kidney and the predicted ones say to a surgeon, as HTML to unfold.
+
+    Empty where one of the two is missing or holds no kidney.
+    """
+    maps = (snapshot.manual, snapshot.cnn)
+    if any(labels is None or not (labels >= PARENCHYMA).any() for labels in maps):
+        return ""
+    spacing_mm = snapshot.geometry.spacing_mm
+    true, predicted = (measure_kidney(labels, spacing_mm)[0] for labels in maps if labels is not None)
+    table = to_html(comparison_table(true, predicted))
+    return f"<details><summary>What a surgeon asks, true and predicted</summary>{table}</details>"
+
+
+def comparison_table(true: KidneyMeasures, predicted: KidneyMeasures) -> Table:
+    """The numbers and scores of the largest tumour in two label maps of one kidney, side by side."""
+    told = [_largest(kidney) for kidney in (true, predicted)]
+    rows = [
+        Row(name, tuple(Cell(own.get(name, "no tumour")) for own in told))
+        for name in dict.fromkeys([*told[0], *told[1]])
+    ]
+    title = "Largest tumour, and arteries"
+    return Table("surgical", title, ("true", "predicted"), tuple(rows), (CAUTION, "Rules: docs/measure.md."))
+
+
+def _largest(kidney: KidneyMeasures) -> dict[str, str]:
+    told = {"arteries that enter": str(kidney.arteries_entering)}
+    for tumour in kidney.tumours[:1]:
+        told |= {name: _said(value, unit) for name, value, unit, _ in tumour_numbers(tumour)}
+        told |= {score.name: said_total(score) for score in (tumour.renal, tumour.padua)}
+    return told
 
 
 def _kidney(measures: KidneyMeasures) -> Iterator[str]:

@@ -13,7 +13,7 @@ from scipy.interpolate import RBFInterpolator
 from scipy.spatial import KDTree
 
 from kidseg_jax import kernels
-from kidseg_jax.imaging.structures import PARENCHYMA, RCC
+from kidseg_jax.imaging.structures import ARTERY, PARENCHYMA, RCC
 from kidseg_jax.imaging.volume import Labels, Mask, Spacing
 
 DIRECTIONS = 1200
@@ -22,6 +22,7 @@ LARGEST_ROUGHNESS = 0.15  # RMS of the seen capsule about the ellipsoid, of its 
 LAYER = 0.04  # of the radius: faces so near to the outermost one belong to the same surface
 INNER = 0.12  # points so far inside the ellipsoid are walls of the sinus, not capsule
 SINUS_WIDTH_MM = 4.0  # clefts narrower than this are none
+WALL_MM = 1.5
 SMALLEST_SINUS_ML = 0.3
 ROUND = 1.15  # an ellipsoid whose two longest axes differ by less has no long axis
 TABLE = (46, 91)  # polar angle, azimuth
@@ -104,13 +105,11 @@ def find_sinus(labels: Labels, capsule: Capsule, spacing_mm: Spacing) -> Sinus |
     box = kernels.bounding_box(room)
     if box is None:
         return None
-    part = np.pad(room[box.slices], 1, mode="edge")
+    part = np.pad(room[box.slices] & ~_within_wall(labels[box.slices], spacing), 1, mode="edge")
     deep = np.asarray(ndimage.distance_transform_edt(part, spacing)) > SINUS_WIDTH_MM / 2
     if not deep.any():
         return None
-    near = (
-        np.asarray(ndimage.distance_transform_edt(~deep, spacing)) <= SINUS_WIDTH_MM / 2 + spacing.max() / 2
-    )
+    near = np.asarray(ndimage.distance_transform_edt(~deep, spacing)) <= SINUS_WIDTH_MM / 2
     opened = np.zeros_like(room)
     opened[box.slices] = (part & near)[1:-1, 1:-1, 1:-1]
     largest = kernels.keep_largest(opened)
@@ -123,6 +122,15 @@ def find_sinus(labels: Labels, capsule: Capsule, spacing_mm: Spacing) -> Sinus |
         return None
     mouth = largest & (capsule.beyond_mm > -1.25 * spacing.max())
     return Sinus(largest, mouth)
+
+
+def _within_wall(labels: Labels, spacing: np.ndarray) -> Mask:
+    """Voxels of arteries that have left the sinus: most of what is no artery around them is parenchyma."""
+    artery = labels == ARTERY
+    sigma = WALL_MM / spacing
+    wall = ndimage.gaussian_filter((labels >= PARENCHYMA).astype(np.float32), sigma, truncate=2.5)
+    around = ndimage.gaussian_filter((~artery).astype(np.float32), sigma, truncate=2.5)
+    return artery & (wall > 0.5 * around)
 
 
 def frame_of(capsule: Capsule, sinus: Sinus | None, spacing_mm: Spacing) -> Frame:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial import KDTree
 
 from kidseg_jax import kernels
 from kidseg_jax.imaging.measure import volumes_ml
@@ -178,7 +179,7 @@ class _View:
         else:
             self.sinus = find_sinus(labels, self.capsule, self.spacing_mm)
             self.frame = frame_of(self.capsule, self.sinus, self.spacing_mm)
-        self.trees = {n: surface_between(labels == v, self.spacing_mm, "tree") for n, v in TREES.items()}
+        self.trees = tree_surfaces(labels, self.spacing_mm)
         self.sinus_surface = (
             None if self.sinus is None else surface_between(self.sinus.mask, self.spacing_mm, "solid")
         )
@@ -191,6 +192,23 @@ class _View:
         """Where voxels of a mask lie along the kidney's long axis from its centre, in mm."""
         assert self.frame is not None
         return (np.argwhere(mask) * self.spacing - self.frame.centre_mm) @ self.frame.along
+
+
+def tree_surfaces(labels: Labels, spacing_mm: Spacing) -> dict[str, np.ndarray]:
+    """Points (n, 3) in mm on the surface of each tree by name.
+
+    Of what is left of one that another crosses, too: the surface of all trees together belongs to the
+    nearest.
+    """
+    own = {name: surface_between(labels == value, spacing_mm, "tree") for name, value in TREES.items()}
+    crossed = (labels > 0) & (labels < PARENCHYMA)
+    if sum(len(points) > 0 for points in own.values()) < 2:
+        return own
+    voxels = np.argwhere(crossed)
+    outer = surface_between(crossed, spacing_mm, "tree")
+    nearest = KDTree(voxels * np.asarray(spacing_mm)).query(outer)[1]
+    values = labels[tuple(voxels.T)][nearest]
+    return {name: np.concatenate([own[name], outer[values == value]]) for name, value in TREES.items()}
 
 
 def _tumours(view: _View) -> list[tuple[TumourMeasures, tuple[int, int, int]]]:
