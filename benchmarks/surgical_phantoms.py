@@ -54,8 +54,8 @@ class Tube:
     @cached_property
     def wall(self) -> np.ndarray:
         """Points (n, 3) all over it."""
-        around = (self.line[::4, None] + self.radius * sphere(120)).reshape(-1, 3)
-        return around[self.gap(around) > -1e-3 * self.radius]
+        around = (self.line[::3, None] + self.radius * sphere(200)).reshape(-1, 3)
+        return around[self.gap(around) > -0.02 * self.radius]
 
     def gap(self, points: np.ndarray) -> np.ndarray:
         """Distance of points (n, 3) to its wall, negative inside."""
@@ -80,14 +80,18 @@ class Phantom:
         """Smallest distance in mm of points (n, 3) to artery, vein or ureter, where the labels show it."""
         order = {"artery": self.artery, "vein": self.vein, "ureter": self.ureter}
         above = [t for other in NAMES[: NAMES.index(name)] for t in order[other]]
-        gaps = []
-        for tube in order[name]:
-            wall = tube.wall
-            hidden = np.zeros(len(wall), bool)
-            for other in above:
-                hidden |= other.gap(wall) < 0
-            gaps.append(float(KDTree(wall[~hidden]).query(points)[0].min()))
-        return min(gaps)
+        return min(self._seen_gap(tube, above, points) for tube in order[name])
+
+    def _seen_gap(self, tube: Tube, above: list[Tube], points: np.ndarray) -> float:
+        """Distance to one tube, to what is seen of its wall where another covers the nearest place."""
+        gaps = tube.gap(points)
+        at = points[gaps.argmin()]
+        middle = tube.line[KDTree(tube.line).query(at)[1]]
+        place = middle + (at - middle) * tube.radius / np.linalg.norm(at - middle)
+        if all(float(other.gap(place[None])[0]) > 0 for other in above):
+            return float(gaps.min())
+        seen = np.all([other.gap(tube.wall) > 0 for other in above], axis=0)
+        return float(KDTree(tube.wall[seen]).query(points)[0].min())
 
     @cached_property
     def opening(self) -> np.ndarray:

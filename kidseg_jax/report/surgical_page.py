@@ -88,6 +88,7 @@ def _kidney(measures: KidneyMeasures) -> Iterator[str]:
     rows += [
         Row("volume of sinus", (Cell(_said(measures.sinus_ml, "ml")),)),
         Row("length", (Cell(_said(measures.length_mm, "mm")),)),
+        Row("arteries", (Cell(str(measures.arteries)),)),
         Row("arteries that enter", (Cell(str(measures.arteries_entering)),)),
         Row("tumours", (Cell(str(len(measures.tumours))),)),
     ]

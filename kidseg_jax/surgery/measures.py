@@ -2,6 +2,7 @@
 territories.
 """
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from kidseg_jax.surgery.surface import extents_mm, gap_mm, surface_between, touc
 MARGIN_MM = 5.0
 PAD = 4  # free voxels around a kidney
 SMALLEST_TUMOUR_ML = 0.03
+TIP_MM3 = 2.0  # of a tumour: what must lie outside the capsule for it to protrude so far
 TREES = {"artery": ARTERY, "vein": VEIN, "ureter": URETER}
 Answer = float | str
 """A number, or why there is none: a text that begins with NOT_DETERMINABLE."""
@@ -74,7 +76,11 @@ class BranchMeasures:
 
 @dataclass(frozen=True)
 class KidneyMeasures:
-    """All numbers of one kidney. cut_by: faces of the image that cut it off: its volumes are lower bounds."""
+    """All numbers of one kidney. cut_by: faces of the image that cut it off: its volumes are lower bounds.
+
+    arteries: pieces of the artery's label, each with a trunk; arteries_entering: how often they pass the
+    capsule, more than once for one that divides before it.
+    """
 
     case: str
     side: str
@@ -82,6 +88,7 @@ class KidneyMeasures:
     volumes_ml: dict[str, Answer]
     length_mm: Answer
     sinus_ml: Answer
+    arteries: int | str
     arteries_entering: int | str
     tumours: tuple[TumourMeasures, ...]
     branches: tuple[BranchMeasures, ...]
@@ -143,6 +150,7 @@ def measure_kidney(
         volumes_ml=volumes,
         length_mm=_length(view),
         sinus_ml=_no("no sinus seen") if view.sinus is None else round(view.ml(view.sinus.mask), 4),
+        arteries=_trunks(view, measured),
         arteries_entering=_entering(view),
         tumours=tuple(tumour for tumour, _ in found),
         branches=measured,
@@ -332,8 +340,9 @@ def _outside(view: _View, mask: Mask) -> tuple[float | None, float | None]:
     """Share of a tumour outside the capsule, and how far it reaches out in mm."""
     if view.capsule is None:
         return None, None
-    beyond = view.capsule.beyond_mm[mask]
-    return float((beyond > 0).mean()), max(0.0, float(np.percentile(beyond, 99.5)))
+    beyond = np.sort(view.capsule.beyond_mm[mask])
+    tip = min(len(beyond), math.ceil(TIP_MM3 / float(view.spacing.prod())))
+    return float((beyond > 0).mean()), max(0.0, float(beyond[-tip]))
 
 
 def _collecting(
@@ -418,6 +427,12 @@ def _length(view: _View) -> Answer:
     if view.frame is None:
         return _no("too little of the capsule is seen")
     return round(float(np.ptp(view.along(view.labels >= PARENCHYMA))), 1)
+
+
+def _trunks(view: _View, branches: tuple[BranchMeasures, ...]) -> int | str:
+    if "artery" not in view.structures or not branches:
+        return _no("no artery is labelled")
+    return sum(branch.parent is None for branch in branches)
 
 
 def _entering(view: _View) -> int | str:

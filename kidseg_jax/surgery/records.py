@@ -60,7 +60,8 @@ def kidney_rows(kidney: KidneyMeasures) -> Iterator[tuple[Any, ...]]:
         yield *of, "kidney", f"volume of {name}", ml, "ml", "voxels"
     yield *of, "kidney", "length", kidney.length_mm, "mm", "extent along the kidney's long axis"
     yield *of, "kidney", "volume of sinus", kidney.sinus_ml, "ml", SINUS
-    rule = "pieces of artery that pass the capsule from outside"
+    yield *of, "kidney", "arteries", kidney.arteries, "", "pieces of the artery's label, each with a trunk"
+    rule = "pieces of artery that pass the capsule from outside, more than one where one divides before it"
     yield *of, "kidney", "arteries that enter", kidney.arteries_entering, "", rule
     faces = ", ".join(kidney.cut_by) or "no"
     yield *of, "kidney", "cut off by the image", faces, "", "parenchyma or RCC at a face"
