@@ -19,8 +19,10 @@ from scipy.spatial import KDTree
 from surgical_phantoms import Ellipsoid, Phantom, make_phantom
 
 from kidseg_jax.imaging.structures import PARENCHYMA
-from kidseg_jax.surgery.measures import PAD, Drawn, KidneyMeasures, TumourMeasures, measure_kidney
+from kidseg_jax.surgery.kidney import Drawn, measure_kidney
+from kidseg_jax.surgery.measures import KidneyMeasures, TumourMeasures
 from kidseg_jax.surgery.scores import Score
+from kidseg_jax.surgery.view import PAD
 
 SHARE_GRAIN = 0.03  # shares so near to a half, and
 GAP_GRAIN_MM = 0.5  # gaps so near to 4 or 7 mm, have no defined points

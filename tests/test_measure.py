@@ -23,7 +23,7 @@ from kidseg_jax.surgery.arteries import branches_of, entries, nearest_ends
 from kidseg_jax.surgery.capsule import fit_capsule
 from kidseg_jax.surgery.case import measure_case
 from kidseg_jax.surgery.contact import contact_area_mm2, kept_ml
-from kidseg_jax.surgery.measures import measure_kidney
+from kidseg_jax.surgery.kidney import measure_kidney
 from kidseg_jax.surgery.records import CAUTION, to_csv, to_json
 from kidseg_jax.surgery.scores import NOT_DETERMINABLE, Anatomy, padua, renal
 from kidseg_jax.surgery.surface import extents_mm, gap_mm, surface_between, touches

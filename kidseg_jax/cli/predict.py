@@ -192,7 +192,7 @@ def _write_measures(job: Job, models: Any, prediction: Any, ct: Volume) -> None:
     from kidseg_jax.network.found_kidney import disjoint
     from kidseg_jax.network.models import told_structures
     from kidseg_jax.surgery.case import faces_of
-    from kidseg_jax.surgery.measures import measure_kidney
+    from kidseg_jax.surgery.kidney import measure_kidney
     from kidseg_jax.surgery.records import to_csv, to_json
 
     assert job.statistics is not None

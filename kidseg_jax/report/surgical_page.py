@@ -17,7 +17,8 @@ from kidseg_jax.report.pictures import PLANES
 from kidseg_jax.report.snapshot import KidneySnapshot
 from kidseg_jax.report.surgical_pictures import SINUS_RGB, branch_rgb, kidney_pictures
 from kidseg_jax.surgery.case import MeasuredKidney
-from kidseg_jax.surgery.measures import Answer, KidneyMeasures, measure_kidney
+from kidseg_jax.surgery.kidney import measure_kidney
+from kidseg_jax.surgery.measures import Answer, KidneyMeasures
 from kidseg_jax.surgery.records import CAUTION, said_total, tumour_numbers
 from kidseg_jax.surgery.scores import Score
 

@@ -10,7 +10,8 @@ from kidseg_jax.cohort.split import side_of, split_kidneys
 from kidseg_jax.imaging.measure import touched_faces
 from kidseg_jax.imaging.structures import NAMES
 from kidseg_jax.imaging.volume import Shape, Spacing, Volume, canonical, on_grid
-from kidseg_jax.surgery.measures import MARGIN_MM, Drawn, KidneyMeasures, measure_kidney
+from kidseg_jax.surgery.kidney import Drawn, measure_kidney
+from kidseg_jax.surgery.measures import MARGIN_MM, KidneyMeasures
 from kidseg_jax.surgery.scores import NOT_DETERMINABLE
 
 
