@@ -14,7 +14,7 @@ from kidseg_jax.surgery.surface import extents_mm, gap_mm, surface_between, touc
 from kidseg_jax.surgery.view import PAD, TREES, KidneyView, cut_voxels
 
 SMALLEST_TUMOUR_ML = 0.03
-TIP_MM3 = 2.0  # of a tumour: what must lie outside the capsule for it to protrude so far
+TIP_MM3 = 2.0  # what must lie beyond a place for a tumour, or the sinus, to reach so far
 
 
 def measure_tumours(view: KidneyView) -> list[tuple[TumourMeasures, tuple[int, int, int]]]:
@@ -172,7 +172,9 @@ def _beyond(view: KidneyView, mask: Mask, between: Mask | None) -> tuple[float, 
     """Shares of a tumour above and below the ends of a mask along the kidney, and whether it crosses one."""
     if view.frame is None or between is None or np.count_nonzero(between) < 10:
         return None
-    lower, upper = np.percentile(view.along(between), (0.5, 99.5))
+    ends = np.sort(view.along(between))
+    tip = min(len(ends) - 1, round(TIP_MM3 / float(view.spacing.prod())))
+    lower, upper = ends[tip], ends[-1 - tip]
     at = view.along(mask)
     crossed = any(_crosses(at, float(line), _tolerance(view)) for line in (lower, upper))
     return float((at > upper).mean()), float((at < lower).mean()), crossed
