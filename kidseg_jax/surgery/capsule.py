@@ -109,7 +109,9 @@ def find_sinus(labels: Labels, capsule: Capsule, spacing_mm: Spacing) -> Sinus |
     deep = np.asarray(ndimage.distance_transform_edt(part, spacing)) > SINUS_WIDTH_MM / 2
     if not deep.any():
         return None
-    near = np.asarray(ndimage.distance_transform_edt(~deep, spacing)) <= SINUS_WIDTH_MM / 2
+    near = (
+        np.asarray(ndimage.distance_transform_edt(~deep, spacing)) <= SINUS_WIDTH_MM / 2 + spacing.max() / 2
+    )
     opened = np.zeros_like(room)
     opened[box.slices] = (part & near)[1:-1, 1:-1, 1:-1]
     largest = kernels.keep_largest(opened)
