@@ -16,7 +16,7 @@ FLOORS = (
     {"cohort"},
     {"phantom", "export"},
     {"network"},
-    {"labelling", "evaluation"},
+    {"labelling", "evaluation", "surgery"},
     {"report"},
     {"staging"},
     {"cli"},

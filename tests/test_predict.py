@@ -1,6 +1,7 @@
 """The verb predict: what it reads, where it writes, what it skips, and what it says when a case is broken."""
 
 import csv
+import json
 import resource
 from pathlib import Path
 from types import SimpleNamespace
@@ -119,6 +120,11 @@ def test_preview_and_statistics(tmp_path):
     assert found["rcc"] == pytest.approx(voxel_ml, abs=5e-4)
     assert {(row["incomplete"], row["uncertain"]) for row in rows} == {("no", "no")}
     assert {row["trained_on"] for row in rows} == {"given cases"}
+    (kidney,) = json.loads((tmp_path / "out" / "x_kidseg_measures.json").read_text())["kidneys"]
+    assert (kidney["case"], kidney["side"]) == ("x", "right")
+    assert kidney["volumes_ml"]["parenchyma"] == pytest.approx(found["parenchyma"], abs=1e-3)
+    measured = table(tmp_path / "out" / "x_kidseg_measures.csv")
+    assert {row["name"] for row in measured} >= {"volume of rcc", "arteries that enter", "caution"}
 
 
 def test_a_kidney_that_is_cut_or_may_be_none_is_said_to_be(tmp_path, capsys):
@@ -212,8 +218,12 @@ def test_a_folder_goes_on_past_broken_cases_and_lists_them(tmp_path, capfd):
     assert made == [
         "case_00000_kidseg.csv",
         "case_00000_kidseg.nii.gz",
+        "case_00000_kidseg_measures.csv",
+        "case_00000_kidseg_measures.json",
         "case_00002_kidseg.csv",
         "case_00002_kidseg.nii.gz",
+        "case_00002_kidseg_measures.csv",
+        "case_00002_kidseg_measures.json",
         "statistics.csv",
     ]
     rows = table(tmp_path / "out" / "statistics.csv")
@@ -246,7 +256,7 @@ def test_parts_together_are_the_whole_and_the_call_without_them_gathers(tmp_path
         assert predict(*given, tmp_path / "parts", "--part", part) == 0
         assert f"part {part.replace('/', ' of ')}: {n} of 3 cases" in capfd.readouterr().out
         now = {p.name for p in (tmp_path / "parts").iterdir()}
-        assert len(now - made) == 2 * n and "statistics.csv" not in now
+        assert len(now - made) == 4 * n and "statistics.csv" not in now
         made = now
     assert predict(*given, tmp_path / "parts") == 0
     whole, parts = (

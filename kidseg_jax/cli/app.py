@@ -22,6 +22,7 @@ VERBS = {
     "compare": "surface distances between two label maps or meshes",
     "evaluate": "metrics of a folder of predictions against a folder of truths",
     "export": "a label map in another tool's format",
+    "measure": "what a surgeon asks of a label map: sizes, distances, scores, arteries",
     "phantom": "the phantom cohort as CTs and label maps on disk",
     "serve": "a run over the MONAI Label protocol",
     "info": "what a folder of cases holds, and what is wrong with it",

@@ -19,8 +19,9 @@ from kidseg_jax.formats.nifti import Orientation
 from kidseg_jax.formats.volumes import read_ct, write_volume
 from kidseg_jax.imaging.measure import volumes_ml
 from kidseg_jax.imaging.preview import write_preview
-from kidseg_jax.imaging.structures import NAMES
-from kidseg_jax.imaging.volume import Volume
+from kidseg_jax.imaging.structures import NAMES, PARENCHYMA
+from kidseg_jax.imaging.volume import Volume, canonical
+from kidseg_jax.kernels import Box
 from kidseg_jax.network.origin import caution
 
 Rule = Literal["largest_kidney", "one_parenchyma", "masses_attached", "vessels_touch", "sides_apart"]
@@ -45,7 +46,7 @@ class Arguments:
     statistics: bool = False
     """Also write the volume of each structure that the model knows, for each kidney, in ml as CSV;
     `incomplete` marks kidneys cut by the image, `uncertain` those that may be none,
-    `trained_on` tells models of phantoms from others.
+    `trained_on` tells models of phantoms from others. Beside it the numbers of `measure`, as CSV and JSON.
     """
     rules: tuple[Rule, ...] = ("largest_kidney",)
     """The rules that tidy the labels (imaging/postprocess.py); --rules with nothing behind it has none. On
@@ -208,8 +209,42 @@ def predict_case(models: Any, job: Job, ct: Volume, arguments: Arguments) -> str
         write_preview(job.preview, ct, prediction.labels)
     if job.statistics:
         write_text(job.statistics, _table(list(_rows(job.name, models, prediction, ct.spacing_mm))))
+        _write_measures(job, models, prediction, ct)
     write_volume(job.labels, prediction.labels)
     return f"{', '.join(map(_said, prediction.kidneys))} -> {job.labels}"
+
+
+def _write_measures(job: Job, models: Any, prediction: Any, ct: Volume) -> None:
+    """What `measure` says of each kidney that was found, beside the table of volumes."""
+    from kidseg_jax.network.found_kidney import disjoint
+    from kidseg_jax.network.models import told_structures
+    from kidseg_jax.surgery.case import faces_of
+    from kidseg_jax.surgery.kidney import measure_kidney
+    from kidseg_jax.surgery.records import to_csv, to_json
+
+    assert job.statistics is not None
+    turned = canonical(ct)
+    measured = []
+    for kidney in disjoint(prediction.kidneys):
+        if not (kidney.labels >= PARENCHYMA).any():
+            continue
+        box = Box(kidney.lo, kidney.hi)
+        doubts = [
+            f"{word}, as the model says" for word in ("incomplete", "uncertain") if getattr(kidney, word)
+        ]
+        measures, _ = measure_kidney(
+            kidney.labels,
+            turned.spacing_mm,
+            case=job.name,
+            side=kidney.side,
+            cut_by=faces_of(kidney.labels, box, turned.geometry.shape),
+            structures=told_structures(models),
+            notes=doubts,
+        )
+        measured.append(measures)
+    stem = job.statistics.with_suffix("")
+    write_text(stem.with_name(f"{stem.name}_measures.csv"), to_csv(measured))
+    write_text(stem.with_name(f"{stem.name}_measures.json"), to_json(measured))
 
 
 def _said(kidney: Any) -> str:

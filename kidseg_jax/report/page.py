@@ -18,6 +18,7 @@ from kidseg_jax.report.curves import learning_curve, minutes_chart
 from kidseg_jax.report.pictures import OUTLINES, PLANES, kidney_slices
 from kidseg_jax.report.records import Run
 from kidseg_jax.report.summary import limits, plain_summary
+from kidseg_jax.report.surgical_page import surgical_numbers
 
 
 class Drawing(NamedTuple):
@@ -130,6 +131,7 @@ def _cases(run: Run, anchors: dict[str, str]) -> Iterable[str]:
             _scores(run, kidney),
             anchor=anchors[kidney].removeprefix("#"),
             pixels=360 if kidney in places else 220,
+            measured=kidney in places,
         )
         for kidney in [*reversed(places), *sorted(set(anchors) - set(places))]
     ]
@@ -146,7 +148,14 @@ def _cases(run: Run, anchors: dict[str, str]) -> Iterable[str]:
 
 
 def _case(
-    run: Run, stage: int, kidney: str, title: str, scores: str, anchor: str = "", pixels: int = 360
+    run: Run,
+    stage: int,
+    kidney: str,
+    title: str,
+    scores: str,
+    anchor: str = "",
+    pixels: int = 360,
+    measured: bool = False,
 ) -> str:
     snapshot = examples.snapshot_of(run, stage, kidney)
     if snapshot is None:
@@ -158,7 +167,8 @@ def _case(
     )
     return (
         f"<figure{name}><h3>{html.escape(title)}</h3><div class='slices'>{images}</div>"
-        f"<figcaption>{', '.join(PLANES)}; {html.escape(scores)}.</figcaption></figure>"
+        f"<figcaption>{', '.join(PLANES)}; {html.escape(scores)}.</figcaption>"
+        f"{surgical_numbers(snapshot) if measured else ''}</figure>"
     )
 
 
