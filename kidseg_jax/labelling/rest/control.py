@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse, Response
 
 from kidseg_jax.labelling.rest import wire
 from kidseg_jax.labelling.rest.access import LARGEST_TEXT, TOO_MANY, address_of
-from kidseg_jax.labelling.rest.state import MODEL, Server, answers
+from kidseg_jax.labelling.rest.state import MODEL, Guarded, Server, answers
 
 
 @answers
@@ -48,12 +48,12 @@ async def no_session(server: Server, request: Request) -> Response:
     raise HTTPException(406 if request.method == "PUT" else 404, "sessions are off: cases come from the run")
 
 
-async def auth(server: Server, request: Request) -> Response:
+async def auth(server: Guarded, request: Request) -> Response:
     return JSONResponse({"enabled": server.brake is not None, "client_id": "kidseg_jax", "realm": ""})
 
 
 @answers
-async def auth_token(server: Server, request: Request) -> Response:
+async def auth_token(server: Guarded, request: Request) -> Response:
     if server.brake is None:
         return JSONResponse({"access_token": None, "token_type": None})
     async with request.form(max_files=0, max_fields=8, max_part_size=LARGEST_TEXT) as form:
@@ -66,5 +66,5 @@ async def auth_token(server: Server, request: Request) -> Response:
     return JSONResponse({"access_token": server.brake.token, "token_type": "bearer"})
 
 
-async def auth_valid(server: Server, request: Request) -> Response:
+async def auth_valid(server: Guarded, request: Request) -> Response:
     return JSONResponse({"username": "annotator"})

@@ -4,6 +4,7 @@ import errno
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import anyio
 from starlette.exceptions import HTTPException
@@ -22,6 +23,7 @@ from kidseg_jax.rundir import RunDirectory
 MODEL = "kidseg"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LABELS = {structure.name: structure.label for structure in STRUCTURES}
+S = TypeVar("S")
 Endpoint = Callable[["Server", Request], Awaitable[Response]]
 
 
@@ -59,11 +61,20 @@ class Server:
         return stage, case
 
 
-def answers(endpoint: Endpoint) -> Endpoint:
+class Guarded(Protocol):
+    """A server that may ask for a token."""
+
+    @property
+    def brake(self) -> Brake | None: ...
+
+
+def answers(
+    endpoint: Callable[[S, Request], Awaitable[Response]],
+) -> Callable[[S, Request], Awaitable[Response]]:
     """Bad input becomes 400, a full disk 507, with one line of JSON; neither ends the server."""
 
     @wraps(endpoint)
-    async def answered(server: Server, request: Request) -> Response:
+    async def answered(server: S, request: Request) -> Response:
         try:
             return await endpoint(server, request)
         except (ValueError, TypeError, OSError) as error:
