@@ -99,7 +99,7 @@ def _serve(arguments: Arguments, run: Path) -> int:
 
 def _review(arguments: Arguments, folder: Path) -> int:
     from kidseg_jax.labelling.review import open_review
-    from kidseg_jax.labelling.server import make_review_app
+    from kidseg_jax.labelling.review_server import make_review_app
 
     review = open_review(folder, arguments.ledger, arguments.label_map)
     token = None if is_loopback(arguments.host) else token_of(arguments.token_file)

@@ -1,24 +1,18 @@
-"""The MONAI Label REST protocol over a run that waits for people, and a review: applications and routes."""
+"""The MONAI Label REST protocol over a run that waits for people: the application and its routes."""
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from kidseg_jax.labelling.rest import control, store, work
-from kidseg_jax.labelling.rest import review as reviewing
-from kidseg_jax.labelling.rest.access import LARGEST_TEXT, OPEN_PATHS, Access, TooLarge, too_large
+from kidseg_jax.labelling.rest import auth, control, store, work
+from kidseg_jax.labelling.rest.access import Access
+from kidseg_jax.labelling.rest.answers import HANDLERS, routes_of
 from kidseg_jax.labelling.rest.brake import Brake
 from kidseg_jax.labelling.rest.jobs import Jobs
 from kidseg_jax.labelling.rest.state import Endpoint, Server
-from kidseg_jax.labelling.review import Review
 
 ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
     ("GET", "/info/", work.info),
@@ -42,35 +36,11 @@ ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
     ("POST", "/batch/infer/{model}", control.idle),
     ("GET POST DELETE", "/scoring/", control.idle),
     ("POST", "/scoring/{method}", control.idle),
-    ("PUT", "/session/", control.no_session),
-    ("GET DELETE", "/session/{session}", control.no_session),
-    ("GET", "/auth/", control.auth),
-    ("POST", "/auth/token", control.auth_token),
-    ("GET", "/auth/token/valid", control.auth_valid),
-)
-
-REVIEW_ROUTES: tuple[tuple[str, str, Callable[[Any, Request], Any]], ...] = (
-    ("GET", "/", reviewing.page),
-    ("GET", "/review.js", reviewing.script),
-    ("GET", "/review/cases", reviewing.cases),
-    ("GET", "/review/picture", reviewing.picture),
-    ("POST", "/review/decision", reviewing.decision),
-    ("GET", "/info/", reviewing.info),
-    ("POST", "/activelearning/{strategy}", reviewing.next_case),
-    ("GET", "/datastore/", reviewing.datastore),
-    ("PUT DELETE", "/datastore/", reviewing.refused),
-    ("GET", "/datastore/image", reviewing.get_image),
-    ("PUT DELETE", "/datastore/image", reviewing.refused),
-    ("GET", "/datastore/label", reviewing.get_label),
-    ("PUT DELETE", "/datastore/label", reviewing.refused),
-    ("POST", "/infer/{model}", reviewing.refused),
-    ("GET POST DELETE", "/train/", reviewing.refused),
-    ("POST", "/train/{model}", reviewing.refused),
-    ("PUT", "/session/", control.no_session),
-    ("GET DELETE", "/session/{session}", control.no_session),
-    ("GET", "/auth/", control.auth),
-    ("POST", "/auth/token", control.auth_token),
-    ("GET", "/auth/token/valid", control.auth_valid),
+    ("PUT", "/session/", auth.no_session),
+    ("GET DELETE", "/session/{session}", auth.no_session),
+    ("GET", "/auth/", auth.auth),
+    ("POST", "/auth/token", auth.auth_token),
+    ("GET", "/auth/token/valid", auth.auth_valid),
 )
 
 
@@ -98,41 +68,5 @@ def make_app(
         yield
         server.jobs.stop()
 
-    app = Starlette(routes=_routes(ROUTES, server), exception_handlers=HANDLERS, lifespan=lifespan)
+    app = Starlette(routes=routes_of(ROUTES, server), exception_handlers=HANDLERS, lifespan=lifespan)
     return Access(app, brake, largest_bytes)
-
-
-def make_review_app(review: Review, *, token: str | None = None) -> ASGIApp:
-    """The application in which people look over the label maps of a folder, without a model.
-
-    token: None means that only this machine may ask. Its page holds no case and is answered without it.
-    """
-    brake = None if token is None else Brake(token)
-    routes = _routes(REVIEW_ROUTES, reviewing.ReviewServer(review, brake))
-    app = Starlette(routes=routes, exception_handlers=HANDLERS)
-    return Access(app, brake, LARGEST_TEXT, (*OPEN_PATHS, "/", "/review.js"))
-
-
-def _routes(table: Iterable[tuple[str, str, Callable[[Any, Request], Any]]], server: object) -> list[Route]:
-    return [
-        Route(path, _bound(endpoint, server), methods=methods.split()) for methods, path, endpoint in table
-    ]
-
-
-def _bound(endpoint: Callable[[Any, Request], Any], server: object) -> Callable[[Request], Any]:
-    async def handle(request: Request) -> Response:
-        return await endpoint(server, request)
-
-    return handle
-
-
-def _refusal(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
-
-
-HANDLERS: dict[Any, Callable[[Request, Exception], Response]] = {
-    TooLarge: lambda request, error: too_large(str(error)),
-    HTTPException: _refusal,
-    ClientDisconnect: lambda request, error: Response(status_code=400),  # nobody is there to read it
-}

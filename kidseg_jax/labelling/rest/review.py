@@ -13,11 +13,12 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from kidseg_jax.formats.volumes import write_volume
 from kidseg_jax.imaging.preview import overlay, png
+from kidseg_jax.imaging.structures import NAMES
 from kidseg_jax.labelling.events import DECISIONS, Decision
 from kidseg_jax.labelling.rest import wire
 from kidseg_jax.labelling.rest.access import is_own
+from kidseg_jax.labelling.rest.answers import answers
 from kidseg_jax.labelling.rest.brake import Brake
-from kidseg_jax.labelling.rest.state import LABELS, answers
 from kidseg_jax.labelling.review import Review
 
 STRATEGY = "review"
@@ -106,7 +107,7 @@ async def info(server: ReviewServer, request: Request) -> Response:
             "name": "kidseg_jax review",
             "description": "Label maps to look over: approve, or send back",
             "version": "1",
-            "labels": list(LABELS),
+            "labels": list(NAMES),
             "models": {},
             "trainers": {},
             "strategies": {STRATEGY: {"description": "The next label map without a decision", "config": {}}},
