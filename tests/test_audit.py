@@ -337,6 +337,18 @@ def test_what_cannot_be_audited_is_said_in_one_line(tmp_path, monkeypatch, capsy
     assert list(tmp_path.iterdir()) == []
 
 
+def test_label_maps_without_cts_are_judged_by_their_shapes(tmp_path, phantom):
+    labels = phantom.labels.array.copy()
+    labels[:4, :4, :4] = RCC
+    write_volume(tmp_path / "right.nii.gz", phantom.labels)
+    write_volume(tmp_path / "stray.nii.gz", phantom.labels.with_array(labels))
+    assert main(["audit", str(tmp_path)]) == 0
+    said = json.loads((tmp_path / "audit" / "audit.json").read_text())
+    assert [case["case"] for case in said["cases"]] == ["stray", "right"]
+    assert said["cases"][0]["findings"][0]["check"] == "island"
+    assert "without CTs" in said["notes"][0]
+
+
 def a_run(folder):
     """A run of two cases as it lies on disk: one predicted by stage 1, one corrected by a person."""
     write_cohort(folder / "data", 2, 2)

@@ -38,15 +38,15 @@ ORIGIN = (0, 0, 0)
 
 
 def measures_of(scene: Scene) -> tuple[Measure, ...]:
-    """What every check measures of a case."""
+    """What every check measures of a case; of a label map without a CT those of its shape alone."""
     if scene.box is None or not scene.kidneys:
         what = "no label at all" if scene.box is None else "labels, but no parenchyma"
         return (Measure("no_kidney", 1.0, ORIGIN, what),)
     measures: list[Measure] = []
-    for check in CHECKS:
+    for check in CHECKS if scene.has_ct else (_shapes,):
         measures += check(scene)
     for kidney in scene.kidneys:
-        for look in LOOKS:
+        for look in LOOKS if scene.has_ct else (_trees,):
             measures += look(scene, kidney)
     return tuple(measures)
 

@@ -49,7 +49,10 @@ class Kidney:
 
 @dataclass(frozen=True)
 class Scene:
-    """A case to be checked, canonical: hu int16 and labels uint8 (z, y, x), and what its labels can tell."""
+    """A case to be checked, canonical: hu int16 and labels uint8 (z, y, x), and what its labels can tell.
+
+    has_ct: False for a label map alone, whose hu say nothing.
+    """
 
     name: str
     hu: np.ndarray
@@ -57,6 +60,7 @@ class Scene:
     spacing_mm: Spacing
     told: frozenset[str]
     kidneys: tuple[Kidney, ...]
+    has_ct: bool = True
 
     @cached_property
     def voxel_ml(self) -> float:
@@ -68,7 +72,7 @@ class Scene:
         return kernels.bounding_box(self.labels)
 
 
-def scene_of(case: Case, threads: int = 1) -> Scene:
+def scene_of(case: Case, threads: int = 1, has_ct: bool = True) -> Scene:
     """What the checks look at of a case. ValueError where it has no labels, or has them on another grid."""
     if case.labels is None:
         raise ValueError(f"{case.name}: needs a label map, got none")
@@ -89,4 +93,4 @@ def scene_of(case: Case, threads: int = 1) -> Scene:
         own = np.where(owner == number, near, 0).astype(np.uint8)
         others = (owner != number) & (near > 0)
         kidneys.append(Kidney(side, (lo[0], lo[1], lo[2]), ct.array[part], own, others, spacing))
-    return Scene(case.name, ct.array, labels, spacing, case.structures, tuple(kidneys))
+    return Scene(case.name, ct.array, labels, spacing, case.structures, tuple(kidneys), has_ct)

@@ -11,7 +11,7 @@ from kidseg_jax.imaging.structures import PARENCHYMA, RCC
 from kidseg_jax.imaging.volume import Shape
 
 LEAST_ISLAND_ML = 0.05
-TOUCHING_MM = 4.0
+LEAST_PART = 0.05  # of a kidney's largest piece: smaller ones are islands
 
 
 class Piece(NamedTuple):
@@ -83,6 +83,8 @@ def skipped_slices(scene: Scene) -> tuple[int, Shape]:
         pieces, n = kernels.label_components(drawn)
         largest = np.bincount(pieces.ravel(), minlength=n + 1)
         largest[0] = 0
+        drawn = np.isin(pieces, np.flatnonzero(largest >= LEAST_PART * max(1, largest.max())))
+        drawn &= pieces > 0
         has = drawn.any(axis=(1, 2))
         at = np.flatnonzero(has)
         if not len(at):

@@ -5,8 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from kidseg_jax.cohort.case import Case
 from kidseg_jax.cohort.folder import Cohort, load_cohort
+from kidseg_jax.cohort.label_maps import label_map as label_map_named
+from kidseg_jax.cohort.label_maps import read_structures
+from kidseg_jax.evaluation.folders import label_maps
 from kidseg_jax.formats.volumes import read_labels
 from kidseg_jax.imaging.structures import NAMES
 from kidseg_jax.imaging.volume import Volume, on_grid
@@ -26,10 +31,14 @@ class Look(NamedTuple):
     predicted: Volume | None = None
     who: str = ""
     known: frozenset[str] = frozenset(NAMES)
+    has_ct: bool = True
 
 
 class Source:
-    """The labelled cases of a run or of a folder, by name, each read when it is asked for."""
+    """The labelled cases of a run or of a folder, by name, each read when it is asked for.
+
+    A folder that holds label maps alone is one of cases without a CT.
+    """
 
     def __init__(self, path: Path, label_map: str | None = None):
         self.path = path
@@ -38,8 +47,9 @@ class Source:
             raise FileNotFoundError(f"{path}: no such run or folder of cases")
         self.phantoms = None
         self.cohort: Cohort | None = None
+        self.maps: dict[str, Path] = {}
         if self.run is None:
-            self.cohort = load_cohort(path, label_map or "kidseg")
+            self._of_folder(path, label_map or "kidseg")
         else:
             settings = settings_of(path)
             if settings["data"] is None:
@@ -50,6 +60,8 @@ class Source:
     @property
     def names(self) -> Sequence[str]:
         """Names of all cases that have labels, or may have them."""
+        if self.maps:
+            return list(self.maps)
         if self.cohort is not None:
             return [
                 one.name for one in self.cohort.files if one.labels is not None or self._corrected(one.name)
@@ -70,6 +82,8 @@ class Source:
         A stage predicts the cases that the next one learns from, and the test cases, so its prediction is
         that of networks that had not seen the case.
         """
+        if self.maps:
+            return self._map_alone(name)
         if self.cohort is not None:
             case = self.cohort[list(self.cohort.names).index(name)]
         else:
@@ -87,6 +101,23 @@ class Source:
                 predicted = on_grid(path.name, read_labels(path), case.ct.geometry)
                 return Look(case, predicted, f"stage {stage.index}")
         return Look(case)
+
+    def _of_folder(self, path: Path, label_map: str) -> None:
+        try:
+            self.cohort = load_cohort(path, label_map)
+        except ValueError as no_cases:
+            if (path / "dataset.json").exists() or not any(p.is_file() for p in path.iterdir()):
+                raise
+            try:
+                self.maps = label_maps(path)
+            except ValueError:
+                raise no_cases from None
+            self.values = label_map_named(label_map, path)
+
+    def _map_alone(self, name: str) -> Look:
+        labels = read_structures(self.maps[name], self.values)
+        nothing = labels.with_array(np.broadcast_to(np.int16(0), labels.array.shape))
+        return Look(Case(name, name, nothing, labels, self.values.structures), has_ct=False)
 
     def _corrected(self, name: str) -> Path | None:
         """The newest label that the run's stages got for a case."""

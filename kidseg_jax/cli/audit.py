@@ -29,9 +29,9 @@ KINDS = checks.KINDS | disagreement.KINDS
 class Arguments:
     """Check every label map against its CT, and against networks that did not see it; rank what is odd.
 
-    A RUN's own predictions are used, each made before the case was learned from. For a FOLDER of cases a
-    model is asked: --model, the start model of this package without it, or networks that --cross-validate
-    trains. Writes audit.html, audit.json and audit.csv. Exit code 1 when a case cannot be looked at.
+    Label maps without CTs are checked for their shapes. A RUN's own predictions are used, each made before
+    the case was learned from. For a FOLDER of cases a model is asked: --model, the start model of this
+    package without it, or networks that --cross-validate trains. Writes audit.html, audit.json and audit.csv. Exit code 1 when a case cannot be looked at.
     """
 
     input: tyro.conf.Positional[Path]
@@ -69,7 +69,7 @@ def run(arguments: Arguments) -> int:
     for number, name in enumerate(names, 1):
         try:
             look = source.look(name)
-            if ask is not None:
+            if ask is not None and look.has_ct:
                 look = ask(look)
             measured[name] = measures_of(look, arguments.threads)
         except (ValueError, OSError) as error:
@@ -99,7 +99,7 @@ def run(arguments: Arguments) -> int:
 
 def measures_of(look: Look, threads: int) -> list[Measure]:
     """What every check measures of a case, the network's among them where one was asked."""
-    scene = scene_of(look.case, threads)
+    scene = scene_of(look.case, threads, look.has_ct)
     measures = list(checks.measures_of(scene))
     if look.predicted is not None:
         predicted = canonical(look.predicted).array
@@ -118,6 +118,8 @@ def _networks(arguments: Arguments, source: Source) -> tuple["Predictor | None",
                 "audit: a run has networks of its own; --model and --cross-validate are for folders"
             )
         return None, []
+    if source.maps:
+        return None, ["These label maps lie here without CTs: their shapes alone were looked at."]
     if not arguments.network:
         if arguments.cross_validate or arguments.model:
             raise ValueError("audit: --no-network asks nobody, got --model or --cross-validate too")
