@@ -19,6 +19,7 @@ FLOORS = (
     {"labelling", "evaluation", "surgery"},
     {"report"},
     {"staging"},
+    {"audit"},
     {"cli"},
     {"__main__", "stage"},
 )

@@ -21,6 +21,7 @@ VERBS = {
     "predict": "label maps for CTs, on their own grids",
     "compare": "surface distances between two label maps or meshes",
     "evaluate": "metrics of a folder of predictions against a folder of truths",
+    "audit": "which label maps to look at first: odd labels, ranked, with a picture each",
     "export": "a label map in another tool's format",
     "measure": "what a surgeon asks of a label map: sizes, distances, scores, arteries",
     "phantom": "the phantom cohort as CTs and label maps on disk",

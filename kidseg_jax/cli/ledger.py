@@ -9,7 +9,7 @@ import tyro
 
 from kidseg_jax.cli.output import shown_name
 from kidseg_jax.evaluation.table import to_terminal
-from kidseg_jax.labelling.events import ApprovalEvent, LabelEvent
+from kidseg_jax.labelling.events import ApprovalEvent, LabelEvent, ReviewEvent
 from kidseg_jax.labelling.ledger import Chain, read_ledger
 from kidseg_jax.report.effort import ledger_tables
 from kidseg_jax.rundir import RunDirectory
@@ -57,7 +57,8 @@ def ledger_of(run: Path) -> Path:
 
 
 def _who(chain: Chain) -> str:
-    """One line for each stage, origin and annotator with the number of labels, and for each approver."""
+    """One line for each stage, origin and annotator with the number of labels, for each approver and
+    reviewer."""
     counts = Counter(
         (event.stage, event.origin, event.annotator, event.tool, event.simulated)
         for event in chain.events(LabelEvent)
@@ -72,5 +73,10 @@ def _who(chain: Chain) -> str:
     cases = Counter((stage, approver) for stage, approver, _ in approved)
     lines += [
         f"stage {stage}: {n} cases approved by {shown_name(who)}" for (stage, who), n in sorted(cases.items())
+    ]
+    reviewed = Counter((event.reviewer, event.decision) for event in chain.events(ReviewEvent))
+    lines += [
+        f"review: {n} times {decision.replace('_', ' ')} by {shown_name(who)}"
+        for (who, decision), n in sorted(reviewed.items())
     ]
     return "\n".join(lines)

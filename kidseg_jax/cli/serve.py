@@ -1,4 +1,4 @@
-"""`python -m kidseg_jax serve RUN`: a run over the MONAI Label protocol."""
+"""`python -m kidseg_jax serve RUN`: a run over the MONAI Label protocol; `--review FOLDER`: a review."""
 
 import contextlib
 import importlib.util
@@ -10,22 +10,35 @@ import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
 from kidseg_jax.network.origin import caution
 from kidseg_jax.rundir import RunDirectory
 
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
 
 @dataclass(frozen=True)
 class Arguments:
-    """Serve the cases of a run that wait for a person, for the MONAI Label extension of 3D Slicer.
+    """Serve the cases of a run that wait for a person, for the MONAI Label extension of 3D Slicer; or label
+    maps to look over, in a browser.
 
     Needs the extra `serve` (pip install "kidseg_jax[serve]").
     """
 
-    run: tyro.conf.Positional[Path]
+    run: tyro.conf.Positional[Path | None] = None
     """Run directory, made by python -m kidseg_jax.stage --annotator human."""
+    review: Path | None = None
+    """Instead of a run: a folder of cases whose label maps people look over, approve or send back, in a
+    browser. Nothing is predicted, drawn or trained."""
+    ledger: Path | None = None
+    """--review: where decisions are written; FOLDER/ledger.jsonl when not given."""
+    label_map: str = "kidseg"
+    """--review: what the label values mean: kidseg, kits19, kits21, kits23, kipa22, cect, auto or
+    a .toml file."""
     host: str = "127.0.0.1"
     """Address to listen on. Any other than this machine's own (127.0.0.1, ::1) needs a token."""
     port: int = 8000
@@ -49,21 +62,27 @@ def run(arguments: Arguments) -> int:
     ]
     if missing:
         raise ValueError(f'serve: needs {", ".join(missing)}; install with pip install "kidseg_jax[serve]"')
-    import uvicorn
-
-    from kidseg_jax.labelling.rest.connections import settings
-    from kidseg_jax.labelling.rest.stage import open_stage
-    from kidseg_jax.labelling.server import make_app
-
+    if (arguments.run is None) == (arguments.review is None):
+        raise ValueError("serve: need either a run directory or --review FOLDER")
     if not 0 <= arguments.port < 65536:
         raise ValueError(f"serve: --port must be 0 to 65535, got {arguments.port}")
     if min(arguments.largest_mb, arguments.unpacked_mb) < 1:
         raise ValueError("serve: --largest-mb and --unpacked-mb must be at least 1")
+    if arguments.review is not None:
+        return _review(arguments, arguments.review)
+    assert arguments.run is not None
+    return _serve(arguments, arguments.run)
+
+
+def _serve(arguments: Arguments, run: Path) -> int:
+    from kidseg_jax.labelling.rest.stage import open_stage
+    from kidseg_jax.labelling.server import make_app
+
     token = None if is_loopback(arguments.host) else token_of(arguments.token_file)
     approver = ["--approver", arguments.approver] if arguments.approver else []
-    train = [sys.executable, "-m", "kidseg_jax.stage", "--resume", str(arguments.run), "--accept-partial"]
+    train = [sys.executable, "-m", "kidseg_jax.stage", "--resume", str(run), "--accept-partial"]
     app = make_app(
-        arguments.run,
+        run,
         [*train, *approver],
         token=token,
         largest_bytes=arguments.largest_mb * 1_000_000,
@@ -71,14 +90,34 @@ def run(arguments: Arguments) -> int:
         most_bytes=arguments.unpacked_mb * 1_000_000,
     )
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # anybody may write broken bodies
-    with RunDirectory(arguments.run).served():
+    with RunDirectory(run).served():
         listener = listen(arguments.host, arguments.port)
-        host, port = listener.getsockname()[:2]
-        _say_origin(open_stage(arguments.run).models)
-        print(f"serving {arguments.run} on http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
-        with contextlib.suppress(KeyboardInterrupt):  # raised once more after the server has ended in order
-            uvicorn.Server(settings(app)).run(sockets=[listener])
+        _say_origin(open_stage(run).models)
+        _answer(app, listener, f"serving {run}")
     return 0
+
+
+def _review(arguments: Arguments, folder: Path) -> int:
+    from kidseg_jax.labelling.review import open_review
+    from kidseg_jax.labelling.review_server import make_review_app
+
+    review = open_review(folder, arguments.ledger, arguments.label_map)
+    token = None if is_loopback(arguments.host) else token_of(arguments.token_file)
+    listener = listen(arguments.host, arguments.port)
+    _answer(make_review_app(review, token=token), listener, f"reviewing {folder}")
+    return 0
+
+
+def _answer(app: "ASGIApp", listener: socket.socket, what: str) -> None:
+    """Say where, and serve until interrupted."""
+    import uvicorn
+
+    from kidseg_jax.labelling.rest.connections import settings
+
+    host, port = listener.getsockname()[:2]
+    print(f"{what} on http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):  # raised once more after the server has ended in order
+        uvicorn.Server(settings(app)).run(sockets=[listener])
 
 
 def _say_origin(models: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a ledger line says: labels made, filed or approved, times, clocks, files, a torn line."""
+"""What a ledger line says: labels made, filed, approved or reviewed, times, clocks, files, a torn line."""
 
 import hashlib
 from dataclasses import dataclass
@@ -11,6 +11,8 @@ from kidseg_jax.imaging.structures import NAMES
 
 Origin = Literal["manual", "cnn", "cnn_corrected"]
 ORIGINS = ("manual", "cnn", "cnn_corrected")
+Decision = Literal["approved", "sent_back"]
+DECISIONS = ("approved", "sent_back")
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,22 @@ class ApprovalEvent:
 
 
 @dataclass(frozen=True)
+class ReviewEvent:
+    """Someone looked at the label map of a case and approved it, or sent it back to be drawn again."""
+
+    kind: ClassVar[str] = "review"
+    case: str
+    label: str
+    decision: Decision
+    reviewer: str
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if self.decision not in DECISIONS:
+            raise ValueError(f"ReviewEvent.decision: need one of {DECISIONS}, got {self.decision!r}")
+
+
+@dataclass(frozen=True)
 class MapEvent:
     """The simulated labels of a case's kidneys were put into one label map, the file that is learned from."""
 
@@ -145,7 +163,7 @@ class RepairEvent:
     dropped: str
 
 
-Event = LabelEvent | TimeEvent | ClockEvent | ApprovalEvent | MapEvent | FileEvent | RepairEvent
+Event = LabelEvent | TimeEvent | ClockEvent | ApprovalEvent | ReviewEvent | MapEvent | FileEvent | RepairEvent
 KINDS: dict[str, type[Event]] = {event.kind: event for event in get_args(Event)}
 
 

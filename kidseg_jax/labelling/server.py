@@ -1,19 +1,15 @@
 """The MONAI Label REST protocol over a run that waits for people: the application and its routes."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from kidseg_jax.labelling.rest import control, store, work
-from kidseg_jax.labelling.rest.access import Access, TooLarge, too_large
+from kidseg_jax.labelling.rest import auth, control, store, work
+from kidseg_jax.labelling.rest.access import Access
+from kidseg_jax.labelling.rest.answers import HANDLERS, routes_of
 from kidseg_jax.labelling.rest.brake import Brake
 from kidseg_jax.labelling.rest.jobs import Jobs
 from kidseg_jax.labelling.rest.state import Endpoint, Server
@@ -40,11 +36,11 @@ ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
     ("POST", "/batch/infer/{model}", control.idle),
     ("GET POST DELETE", "/scoring/", control.idle),
     ("POST", "/scoring/{method}", control.idle),
-    ("PUT", "/session/", control.no_session),
-    ("GET DELETE", "/session/{session}", control.no_session),
-    ("GET", "/auth/", control.auth),
-    ("POST", "/auth/token", control.auth_token),
-    ("GET", "/auth/token/valid", control.auth_valid),
+    ("PUT", "/session/", auth.no_session),
+    ("GET DELETE", "/session/{session}", auth.no_session),
+    ("GET", "/auth/", auth.auth),
+    ("POST", "/auth/token", auth.auth_token),
+    ("GET", "/auth/token/valid", auth.auth_valid),
 )
 
 
@@ -66,31 +62,11 @@ def make_app(
     """
     brake = None if token is None else Brake(token)
     server = Server(run, Jobs(train_command), brake=brake, idle_s=idle_s, most_bytes=most_bytes)
-    routes = [
-        Route(path, _bound(endpoint, server), methods=methods.split()) for methods, path, endpoint in ROUTES
-    ]
-    handlers: dict[Any, Callable[[Request, Exception], Response]] = {
-        TooLarge: lambda request, error: too_large(str(error)),
-        HTTPException: _refusal,
-        ClientDisconnect: lambda request, error: Response(status_code=400),  # nobody is there to read it
-    }
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
         server.jobs.stop()
 
-    app = Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
+    app = Starlette(routes=routes_of(ROUTES, server), exception_handlers=HANDLERS, lifespan=lifespan)
     return Access(app, brake, largest_bytes)
-
-
-def _bound(endpoint: Endpoint, server: Server) -> Callable[[Request], Any]:
-    async def handle(request: Request) -> Response:
-        return await endpoint(server, request)
-
-    return handle
-
-
-def _refusal(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return JSONResponse({"detail": error.detail}, error.status_code, error.headers)

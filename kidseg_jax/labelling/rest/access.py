@@ -31,12 +31,13 @@ class Access:
     brake: compares what `Authorization: Bearer` holds; None on loopback, where instead the Host must be a
     loopback name or address, so that no web page can reach the server under a name of its own. A request that
     a browser sends for another site (Origin) is refused everywhere. largest_bytes bounds a body with files,
-    `LARGEST_TEXT` any other, whether or not its length is declared.
+    `LARGEST_TEXT` any other, whether or not its length is declared. open_paths: answered without a token.
     """
 
     app: ASGIApp
     brake: Brake | None
     largest_bytes: int
+    open_paths: tuple[str, ...] = OPEN_PATHS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -45,7 +46,7 @@ class Access:
         path = scope["path"]
         largest = self.largest_bytes if path.startswith(FILES_AT) else min(LARGEST_TEXT, self.largest_bytes)
         refusal = _refused_page(headers, needs_loopback=self.brake is None)
-        if refusal is None and self.brake is not None and path not in OPEN_PATHS:
+        if refusal is None and self.brake is not None and path not in self.open_paths:
             refusal = await _refused_token(headers, self.brake, address_of(scope))
         refusal = refusal or _refused_length(headers, largest)
         if refusal:

@@ -1,4 +1,4 @@
-"""The routes around the work: training the next stage, and who may ask."""
+"""The routes around the work: training the next stage."""
 
 import anyio.to_thread
 from starlette.exceptions import HTTPException
@@ -6,8 +6,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from kidseg_jax.labelling.rest import wire
-from kidseg_jax.labelling.rest.access import LARGEST_TEXT, TOO_MANY, address_of
-from kidseg_jax.labelling.rest.state import MODEL, Server, answers
+from kidseg_jax.labelling.rest.answers import answers
+from kidseg_jax.labelling.rest.state import MODEL, Server
 
 
 @answers
@@ -42,29 +42,3 @@ async def train(server: Server, request: Request) -> Response:
 async def idle(server: Server, request: Request) -> Response:
     """Batch inference and scoring: a stage does both by itself, so nothing ever runs here."""
     raise HTTPException(404 if request.method == "GET" else 429, "stages predict and score by themselves")
-
-
-async def no_session(server: Server, request: Request) -> Response:
-    raise HTTPException(406 if request.method == "PUT" else 404, "sessions are off: cases come from the run")
-
-
-async def auth(server: Server, request: Request) -> Response:
-    return JSONResponse({"enabled": server.brake is not None, "client_id": "kidseg_jax", "realm": ""})
-
-
-@answers
-async def auth_token(server: Server, request: Request) -> Response:
-    if server.brake is None:
-        return JSONResponse({"access_token": None, "token_type": None})
-    async with request.form(max_files=0, max_fields=8, max_part_size=LARGEST_TEXT) as form:
-        given = str(form.get("password", ""))
-    opens = await server.brake.opens(given, address_of(request.scope))
-    if opens is None:
-        raise HTTPException(429, TOO_MANY, {"Retry-After": "5"})
-    if not opens:
-        raise HTTPException(401, "the password is not the server's token")
-    return JSONResponse({"access_token": server.brake.token, "token_type": "bearer"})
-
-
-async def auth_valid(server: Server, request: Request) -> Response:
-    return JSONResponse({"username": "annotator"})

@@ -1,8 +1,6 @@
-"""What the routes share: the run, who works on what, the job that trains, and how errors are said."""
+"""What the routes of a run share: the run, who works on what, and the job that trains."""
 
-import errno
 from collections.abc import Awaitable, Callable
-from functools import wraps
 from pathlib import Path
 
 import anyio
@@ -20,7 +18,6 @@ from kidseg_jax.labelling.rest.stage import WaitingStage, open_stage
 from kidseg_jax.rundir import RunDirectory
 
 MODEL = "kidseg"
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LABELS = {structure.name: structure.label for structure in STRUCTURES}
 Endpoint = Callable[["Server", Request], Awaitable[Response]]
 
@@ -57,19 +54,3 @@ class Server:
         if case not in stage.works:
             raise HTTPException(404, f"no case {case[:80]!r} on the list of stage {stage.work_list.stage}")
         return stage, case
-
-
-def answers(endpoint: Endpoint) -> Endpoint:
-    """Bad input becomes 400, a full disk 507, with one line of JSON; neither ends the server."""
-
-    @wraps(endpoint)
-    async def answered(server: Server, request: Request) -> Response:
-        try:
-            return await endpoint(server, request)
-        except (ValueError, TypeError, OSError) as error:
-            reason = " ".join(str(error).split())
-            if isinstance(error, OSError) and error.errno in FULL:
-                raise HTTPException(507, f"the disk is full, nothing was kept: {reason}") from error
-            raise HTTPException(400, reason) from error
-
-    return answered

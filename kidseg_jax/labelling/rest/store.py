@@ -8,8 +8,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
+from kidseg_jax.labelling.rest.answers import answers
 from kidseg_jax.labelling.rest.archive import dataset_zip, datastore_json, stats, train_list
-from kidseg_jax.labelling.rest.state import Server, answers
+from kidseg_jax.labelling.rest.state import Server
 
 
 @answers

@@ -18,10 +18,11 @@ from kidseg_jax.imaging.volume import Volume
 from kidseg_jax.labelling.query import DEFAULT, STRATEGIES, Strategy, order
 from kidseg_jax.labelling.rest import wire
 from kidseg_jax.labelling.rest.access import is_own
+from kidseg_jax.labelling.rest.answers import answers
 from kidseg_jax.labelling.rest.archive import stats
 from kidseg_jax.labelling.rest.segment import segmented
 from kidseg_jax.labelling.rest.stage import WaitingStage, ending_of
-from kidseg_jax.labelling.rest.state import LABELS, MODEL, Server, answers
+from kidseg_jax.labelling.rest.state import LABELS, MODEL, Server
 
 
 @answers

@@ -1,0 +1,1 @@
+"""Which labels should a person look at first? Checks of label maps against their CT, ranked."""
