@@ -31,7 +31,8 @@ class Arguments:
 
     Label maps without CTs are checked for their shapes. A RUN's own predictions are used, each made before
     the case was learned from. For a FOLDER of cases a model is asked: --model, the start model of this
-    package without it, or networks that --cross-validate trains. Writes audit.html, audit.json and audit.csv. Exit code 1 when a case cannot be looked at.
+    package without it, or networks that --cross-validate trains. Writes audit.html, audit.json and audit.csv.
+    Exit code 1 when a case cannot be looked at.
     """
 
     input: tyro.conf.Positional[Path]
