@@ -84,7 +84,7 @@ def skipped_slices(scene: Scene) -> tuple[int, Shape]:
         largest = np.bincount(pieces.ravel(), minlength=n + 1)
         largest[0] = 0
         kept: Mask = np.take(largest >= LEAST_PART * max(1, largest.max()), pieces)
-        has = kept.any(axis=(1, 2))
+        has = np.asarray(kept.any(axis=(1, 2)))
         at = np.flatnonzero(has)
         if not len(at):
             continue
