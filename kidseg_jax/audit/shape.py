@@ -8,7 +8,7 @@ from scipy.spatial import KDTree
 from kidseg_jax import kernels
 from kidseg_jax.audit.scene import Scene
 from kidseg_jax.imaging.structures import PARENCHYMA, RCC
-from kidseg_jax.imaging.volume import Shape
+from kidseg_jax.imaging.volume import Mask, Shape
 
 LEAST_ISLAND_ML = 0.05
 LEAST_PART = 0.05  # of a kidney's largest piece: smaller ones are islands
@@ -83,11 +83,12 @@ def skipped_slices(scene: Scene) -> tuple[int, Shape]:
         pieces, n = kernels.label_components(drawn)
         largest = np.bincount(pieces.ravel(), minlength=n + 1)
         largest[0] = 0
-        kept = np.isin(pieces, np.flatnonzero(largest >= LEAST_PART * max(1, largest.max())))
-        at = np.unique(np.argwhere(kept)[:, 0])
+        kept: Mask = np.take(largest >= LEAST_PART * max(1, largest.max()), pieces)
+        has = np.asarray(kept.any(axis=(1, 2)))
+        at = np.flatnonzero(has)
         if not len(at):
             continue
-        empty = np.setdiff1d(np.arange(at[0], at[-1]), at)
+        empty = np.flatnonzero(~has[at[0] : at[-1]]) + at[0]
         if len(empty) > worst:
             y, x = np.argwhere(kept[empty[0] - 1]).mean(axis=0)
             worst, place = len(empty), kidney.place(np.array([empty[0], y, x]))
