@@ -126,8 +126,8 @@ def measured(part: Part, folder: Path) -> dict[str, Any]:
 
 def compared(part: Part) -> Iterator[dict[str, Any]]:
     """The smoothed surface with half its triangles, by three libraries."""
-    import fast_simplification
-    import igl
+    import fast_simplification  # pyright: ignore[reportMissingImports]
+    import igl  # pyright: ignore[reportMissingImports]
     import manifold3d
 
     raw = surface_of(part.mask, part.labels.geometry)
