@@ -34,7 +34,7 @@ from kidseg_jax.network.candidates import (
 from kidseg_jax.network.found_kidney import FoundKidney, after_rules, label_kidney
 from kidseg_jax.network.losses import NEVER
 from kidseg_jax.network.models import N_COARSE, Models
-from kidseg_jax.network.roi import MOST_GROWTHS, Point, Roi, coarse_grid, grown, sample_ct
+from kidseg_jax.network.roi import MOST_GROWTHS, Point, Roi, about_kidney, coarse_grid, grown, sample_ct
 from kidseg_jax.network.runtime import compiler_options, named_memory
 from kidseg_jax.network.tiles import slide
 from kidseg_jax.network.unet import Params, make_unet
@@ -59,8 +59,9 @@ def predict(
 
     threads: for the C++ kernels, None takes every core. laps_s, if given, is filled with the seconds of each
     part: upload (the CT in order and on the coarse grid), coarse, boxes, crop, fine and export. Only grids of
-    the networks' sizes go to the device, so that no program is compiled for the size of a CT. A kidney that
-    touches a face of its ROI gets a larger one, at most twice. Where what is found is no kidney, the next
+    the networks' sizes go to the device, so that no program is compiled for the size of a CT. The fine net
+    looks once more where it sees the kidney's middle away from the coarse net's; a kidney that then touches
+    a face of its ROI gets a larger one, at most twice. Where what is found is no kidney, the next
     piece that the coarse net saw on that side is looked at, and so it is where two kidneys' HU are too far
     apart for one patient. rules: of the post-processing; the largest kidney is chosen among the scores, the
     others rule over labels. Raises ValueError where the CT holds NaN or the device's memory is too small.
@@ -130,10 +131,14 @@ def _look(
     rules: Rules,
 ) -> list[Seen]:
     """What the fine net sees at each candidate."""
-    images = np.stack([sample_ct(ct.array, ct.spacing_mm, c.roi, threads) for c in candidates])
-    lap("crop")
-    logits = _fine_logits(models)(images)
-    whole = [_whole(models, ct, c, s, threads) for c, s in zip(candidates, logits, strict=True)]
+    scores = _scores(models, ct, candidates, threads, lap)
+    centred = [
+        replace(c, roi=about_kidney(models.fine_net, c.side, c.roi, s))
+        for c, s in zip(candidates, scores, strict=True)
+    ]
+    if any(a.roi != b.roi for a, b in zip(candidates, centred, strict=True)):
+        candidates, scores = centred, _scores(models, ct, centred, threads, lap)
+    whole = [_whole(models, ct, c, s, threads) for c, s in zip(candidates, scores, strict=True)]
     lap("fine")
 
     def labelled(candidate: Candidate, roi: Roi, scores: np.ndarray) -> Seen:
@@ -146,14 +151,24 @@ def _look(
     return looks
 
 
+def _scores(
+    models: Models, ct: Volume, candidates: Sequence[Candidate], threads: int, lap: Callable[[str], None]
+) -> list[np.ndarray]:
+    """Logits of each candidate's ROI, all in one batch."""
+    images = np.stack([sample_ct(ct.array, ct.spacing_mm, c.roi, threads) for c in candidates])
+    lap("crop")
+    logits = _fine_logits(models)(images)
+    lap("fine")
+    return [agreed(c, c.roi, scores) for c, scores in zip(candidates, logits, strict=True)]
+
+
 def _whole(
     models: Models, ct: Volume, candidate: Candidate, scores: np.ndarray, threads: int
 ) -> tuple[Roi, np.ndarray]:
-    """An ROI and its logits, larger where the kidney reached a face behind which the CT goes on, and finer
-    where the network looks more than once.
+    """A candidate's ROI and its logits, larger where its kidney reached a face where the CT goes on, and
+    finer where the network looks more than once.
     """
     net, roi = models.fine_net, candidate.roi
-    scores = agreed(candidate, roi, scores)
     for _ in range(MOST_GROWTHS):
         larger = grown(roi, scores, ct.array.shape, ct.spacing_mm)
         if larger == roi:

@@ -115,6 +115,20 @@ def coarse_grid(net: NetConfig, shape: Shape, spacing_mm: Spacing, margin: int =
     return Roi(cover, net.spacing_mm, centre)  # pyright: ignore[reportArgumentType]
 
 
+def about_kidney(net: NetConfig, side: Side, roi: Roi, scores: np.ndarray) -> Roi:
+    """The fine net's ROI of the kidney that it sees in one; the same where that is within a voxel of it.
+
+    scores: logits (z, y, x, c) of the ROI. The kidney is the largest piece of parenchyma with its RCC.
+    """
+    box = kernels.bounding_box(kernels.keep_largest(_kidney(scores)))
+    if box is None:
+        return roi
+    middle = [(lo + hi - n) / 2 for lo, hi, n in zip(box.lo, box.hi, roi.shape, strict=True)]
+    about = fine_roi(net, roi.moved(middle).centre_mm, side)
+    apart_mm = np.abs(np.subtract(about.centre_mm, roi.centre_mm)).max()
+    return about if apart_mm > roi.spacing_mm else roi
+
+
 def grown(roi: Roi, scores: np.ndarray, ct_shape: Shape, spacing_mm: Spacing) -> Roi:
     """The ROI and half of it behind each face that its kidney touches, if the CT goes on there; else itself.
 
