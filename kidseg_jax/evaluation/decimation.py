@@ -43,7 +43,7 @@ def _joined(surface: Surface, deviation_mm: float, target: int) -> Surface:
         fewer, used = compacted(Surface(surface.vertices_mm, triangles))
         wrong = np.zeros(len(locked))
         wrong[used[_crowded(fewer)]] = 1
-        if np.isfinite(deviation_mm):
+        if not wrong.any() and np.isfinite(deviation_mm):
             wrong[DistanceTo(fewer).unsigned(surface.vertices_mm) > deviation_mm] = 1
         if not wrong.any():
             wrong[used[np.unique(fewer.triangles[crossing_triangles(fewer)])]] = 1

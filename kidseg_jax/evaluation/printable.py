@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
+from scipy.spatial import KDTree
 
 from kidseg_jax.evaluation.decimation import decimated
-from kidseg_jax.evaluation.soundness import crossing_triangles, neighbours, pieces, soundness
+from kidseg_jax.evaluation.soundness import crossing_triangles, neighbours, pieces, topology
 from kidseg_jax.evaluation.surfaces import DistanceTo, Surface, open3d, surface_of
 from kidseg_jax.imaging.volume import Geometry, Mask
 
@@ -26,6 +27,7 @@ COARSE_MM = 1.0  # voxels above this get triangles of half the size
 FEW_TRIANGLES = 8_000  # where there are no more than these
 REPAIRS = 10
 THICKENINGS = 6
+LOOK_AROUND = 4.0  # walls: what lies farther from a thin place than so many has no part in it
 LEAST_SHARE = 0.2  # of the area: what thickening added is taken off where so much is thick
 LARGEST_OFFSET_MM = 0.5  # at a time
 OPPOSITE = -0.8  # cosine of two normals that face away from each other
@@ -155,6 +157,7 @@ def _subdivided(surface: Surface) -> Surface:
 
 def _with_volume(surface: Surface, volume_ml: float, weights: np.ndarray) -> Surface:
     """The surface moved along its normals, each vertex by its weight, until it encloses the volume."""
+    gap = None
     for _ in range(4):
         missing_mm3 = 1000 * (volume_ml - surface.volume_ml)
         if abs(missing_mm3) < 1e-3 * 1000 * volume_ml:
@@ -165,37 +168,43 @@ def _with_volume(surface: Surface, volume_ml: float, weights: np.ndarray) -> Sur
             break
         offset = weights * np.clip(missing_mm3 / effective, -LARGEST_OFFSET_MM, LARGEST_OFFSET_MM)
         if missing_mm3 > 0:
-            gap = _reach(surface, surface.vertices_mm, normals)[0]
+            gap = _reach(surface, surface.vertices_mm, normals)[0] if gap is None else gap
             offset = np.minimum(offset, SHARE_OF_GAP * gap)
+            gap = gap - 2 * offset  # what faces it moves as far
         surface = Surface(surface.vertices_mm + offset[:, None] * normals, surface.triangles)
     return surface
 
 
 def _thickened(surface: Surface, voxels_ml: float, wall_mm: float) -> Surface:
     """Thin walls pushed apart to `wall_mm`, and what that added taken off where walls are thick."""
+    normals, _ = _normals(surface)
+    walls, near_mm = _walls(surface, normals), LOOK_AROUND * wall_mm
+    thick, watched = walls > 2 * wall_mm, np.arange(len(walls))
     mean = _mean_of_neighbours(surface)
-    thin = np.zeros(len(surface.vertices_mm), bool)
-    watched = np.arange(len(thin))
     for _ in range(THICKENINGS):
-        normals, _ = _normals(surface)
-        short = 1.05 * wall_mm - _walls(surface, normals, watched)
+        short = 1.05 * wall_mm - walls
         now = watched[short > 0.05 * wall_mm]
         if not len(now):
             break
-        thin[now] = True
-        push = np.zeros(len(thin))
+        push = np.zeros(len(thick))
         push[now] = short[short > 0.05 * wall_mm] / 2
         for _ in range(2):
             push = np.maximum(push, mean @ push)
         watched = np.flatnonzero(push)
-        gap = _reach(surface, surface.vertices_mm[watched], normals[watched])[0]
+        thick[watched] = False
+        near = _near(surface, surface.vertices_mm[watched], near_mm)
+        gap = _reach(near, surface.vertices_mm[watched], normals[watched])[0]
         push[watched] = np.minimum(push[watched], SHARE_OF_GAP * gap)
         surface = Surface(surface.vertices_mm + push[:, None] * normals, surface.triangles)
-    if not thin.any():
-        return surface
-    normals, _ = _normals(surface)
-    thick = (_walls(surface, normals) > 2 * wall_mm).astype(float)
+        normals, _ = _normals(surface)
+        walls = _walls(_near(surface, surface.vertices_mm[watched], near_mm), normals, watched)
     return _with_volume(surface, voxels_ml, np.minimum(thick, mean @ thick))
+
+
+def _near(surface: Surface, places_mm: np.ndarray, within_mm: float) -> Surface:
+    """The same vertices, and the triangles that have one within so many mm of a place (n, 3)."""
+    apart_mm, _ = KDTree(places_mm).query(surface.vertices_mm, distance_upper_bound=within_mm)
+    return Surface(surface.vertices_mm, surface.triangles[np.isfinite(apart_mm)[surface.triangles].any(1)])
 
 
 def _walls(surface: Surface, normals: np.ndarray, of: np.ndarray | None = None) -> np.ndarray:
@@ -247,7 +256,7 @@ def _sound(start: Surface, goal: Surface) -> Surface | None:
         surface = Surface(_single(places), start.triangles)
         crossing = crossing_triangles(surface)
         if not len(crossing):
-            return surface if soundness(surface).is_sound else None
+            return surface if topology(surface).is_sound else None
         if not share.any():
             return None
         near = np.zeros(len(share))

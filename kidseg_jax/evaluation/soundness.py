@@ -32,6 +32,11 @@ class Soundness(NamedTuple):
 
 def soundness(surface: Surface) -> Soundness:
     """Count what is wrong with a surface."""
+    return topology(surface)._replace(crossing=len(crossing_triangles(surface)))
+
+
+def topology(surface: Surface) -> Soundness:
+    """Count what is wrong with a surface but the triangles that cross, which are not looked for."""
     n, edges = len(surface.vertices_mm), directed_edges(surface)
     forward, backward = (np.sort(edges[:, one] * n + edges[:, other]) for one, other in ((0, 1), (1, 0)))
     paired = np.array_equal(forward, backward) and bool((np.diff(forward) > 0).all())
@@ -40,7 +45,7 @@ def soundness(surface: Surface) -> Soundness:
     crowded = len(np.unique(either[2:][either[2:] == either[:-2]]))
     ordered = surface.vertices_mm[np.lexsort(surface.vertices_mm.T)]
     shared = int((np.diff(ordered, axis=0) == 0).all(1).sum())
-    return Soundness(unpaired, crowded, len(crossing_triangles(surface)), shared)
+    return Soundness(unpaired, crowded, 0, shared)
 
 
 def _unpaired(forward: np.ndarray, backward: np.ndarray) -> int:
