@@ -9,7 +9,7 @@ import pytest
 from kidseg_jax.csv_text import csv_text
 from kidseg_jax.evaluation.folders import Evaluation, records_csv
 from kidseg_jax.evaluation.table import Cell, Row, Table, to_csv, to_terminal
-from kidseg_jax.export.datasets import Item, write_kits
+from kidseg_jax.export.datasets import Item, kits
 from kidseg_jax.imaging.structures import PARENCHYMA, STRUCTURES
 from kidseg_jax.imaging.volume import Geometry, Volume
 
@@ -49,7 +49,9 @@ def test_every_table_of_names_is_written_so(tmp_path):
     ]
     assert cells(records_csv(Evaluation("kits", tuple(regions), {})))[1][0] == f"'{name}"
     labels = Volume(np.full((2, 2, 2), PARENCHYMA, np.uint8), Geometry((2, 2, 2), (1.0, 1.0, 1.0)))
-    write_kits(tmp_path, [Item(name, "a,b", labels, None)], STRUCTURES)
+    layout = kits(tmp_path, [(name, "a,b")], STRUCTURES)
+    layout.write(Item(name, "a,b", labels, None))
+    layout.finish()
     assert cells((tmp_path / "cases.csv").read_text())[1] == ["case_00000", f"'{name}", "a,b"]
 
 

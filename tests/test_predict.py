@@ -211,7 +211,7 @@ def test_a_folder_goes_on_past_broken_cases_and_lists_them(tmp_path, capfd):
     assert "Traceback" not in said
     assert said.splitlines()[-3:] == [
         "2 of 4 cases have no label map:",
-        "  case_00001: case_00001: found no kidney, no label map written",
+        "  case_00001: found no kidney, no label map written",
         "  case_00003: imaging.nii.gz: not a NIfTI file, need a header of 348 bytes, got 15",
     ]
     made = sorted(p.name for p in (tmp_path / "out").iterdir())

@@ -1,24 +1,15 @@
-"""The cases of a verb, done by this process or by the workers of a Dask cluster (the extra `cluster`)."""
+"""The cases of a verb, all or a part of them, done by this process or by the workers of a Dask cluster (the
+extra `cluster`).
+"""
 
-import importlib.util
-import logging
-import os
-import re
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
+from kidseg_jax.cli.workers import MOST_KILLS, client_of, require
+
 T = TypeVar("T")
-MOST_KILLS = 3
-HELP = "local, local:N, tcp://HOST:PORT or tls://HOST:PORT"
-LOCAL = re.compile(r"local(?::([1-9][0-9]{0,3}))?")
-CONFIG = {
-    "distributed.scheduler.allowed-failures": MOST_KILLS - 1,
-    "distributed.scheduler.worker-saturation": 1.0,  # a worker that dies is held against the case it works on
-    "distributed.worker.multiprocessing-method": "spawn",
-    "distributed.admin.log-length": 0,
-}
 
 
 class Problem(NamedTuple):
@@ -32,15 +23,61 @@ def each(
 ) -> Iterator[tuple[int, Any | Problem]]:
     """(place of an item, what `work` makes of it), as they are done; a `Problem` for a case that failed.
 
-    cluster: None for this process, in order; else HELP. With a cluster `work` and the items are pickled, and
-    `work` leaves nothing half done where its process is killed: it is then done again, by another worker. A
-    case at which MOST_KILLS workers died is a `Problem`. Raises ValueError for another cluster, one that
-    cannot be reached, and one whose scheduler is lost.
+    cluster: None for this process, in order; else `workers.HELP`. With a cluster `work` and the items are
+    pickled, and `work` leaves nothing half done where its process is killed: it is then done again, by
+    another worker. A case at which MOST_KILLS workers died is a `Problem`. A terminal shows a bar with the
+    time left. Raises ValueError for another cluster, one that cannot be reached, and one whose scheduler is
+    lost.
     """
     if cluster is None:
-        yield from ((at, guarded(work, item)) for at, item in enumerate(items))
+        made = ((at, guarded(work, item)) for at, item in enumerate(items))
     else:
-        yield from _on_dask(work, items, cluster)
+        made = _on_dask(work, items, cluster)
+    return _shown(made, len(items)) if len(items) > 1 else made
+
+
+def in_order(found: Iterable[tuple[int, T]]) -> Iterator[T]:
+    """What `each` yields, without places, in the order of the items."""
+    waiting: dict[int, T] = {}
+    following = 0
+    for at, result in found:
+        waiting[at] = result
+        while following in waiting:
+            yield waiting.pop(following)
+            following += 1
+
+
+def parted(items: Sequence[T], part: str | None) -> Sequence[T]:
+    """The items of part K of N, from 1, which it says; all of them for None. ValueError for no such part."""
+    if part is None:
+        return items
+    number, of = part_of(part)
+    some = items[number - 1 :: of]
+    print(f"part {number} of {of}: {len(some)} of {len(items)} cases, the others are not looked at")
+    return some
+
+
+def part_of(text: str) -> tuple[int, int]:
+    """Which part of how many K/N names, from 1; ValueError for anything else."""
+    number, _, of = text.partition("/")
+    if not (number.isascii() and number.isdigit() and of.isascii() and of.isdigit()):
+        raise ValueError(f"--part: need K/N, such as 3/16, got {text!r}")
+    if not 1 <= int(number) <= int(of):
+        raise ValueError(f"--part: need 1 to {of} of {of} parts, got {text!r}")
+    return int(number), int(of)
+
+
+def by_cause(failures: Mapping[str, str]) -> list[str]:
+    """A line for every cause: its cases, and what failed there. failures: case to line."""
+    causes: dict[str, list[str]] = {}
+    for case, line in failures.items():
+        causes.setdefault(line.removeprefix(f"{case}: ").replace(case, "CASE"), []).append(case)
+    return [
+        f"{cases[0]}: {failures[cases[0]].removeprefix(f'{cases[0]}: ')}"
+        if len(cases) == 1
+        else f"{len(cases)} cases: {cause}: {', '.join(cases)}"
+        for cause, cases in causes.items()
+    ]
 
 
 def guarded(work: Callable[[T], Any], item: T) -> Any | Problem:
@@ -51,25 +88,22 @@ def guarded(work: Callable[[T], Any], item: T) -> Any | Problem:
         return Problem(" ".join(str(error).split()) or type(error).__name__)
 
 
-def n_workers(cluster: str | None) -> int:
-    """The worker processes on this machine, each with its share of the cores: 1 unless local. ValueError for
-    what is no cluster.
-    """
-    if cluster is None or re.fullmatch(r"(tcp|tls)://\S+:[0-9]{1,5}", cluster):
-        return 1
-    found = LOCAL.fullmatch(cluster)
-    if found is None:
-        raise ValueError(f"--cluster: need {HELP}, got {cluster!r}")
-    return int(found[1]) if found[1] else os.cpu_count() or 1
+def _shown(made: Iterator[tuple[int, T]], total: int) -> Iterator[tuple[int, T]]:
+    """The same, with a bar on a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(file=getattr(sys.stderr, "bare", sys.stderr))
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("cases, left"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        yield from bar.track(made, total=total)
 
 
 def _on_dask(work: Callable[[T], Any], items: Sequence[T], cluster: str) -> Iterator[tuple[int, Any]]:
-    n_workers(cluster)
-    if importlib.util.find_spec("distributed") is None:
-        raise ValueError("--cluster needs the extra `cluster`: pip install 'kidseg_jax[cluster]'")
+    require(cluster)
     import distributed
 
-    with _client(cluster) as client:
+    with client_of(cluster) as client:
         at = {client.submit(guarded, work, item, pure=False): i for i, item in enumerate(items)}
         for future in distributed.as_completed(at):
             yield at[future], _result(future, cluster)
@@ -88,32 +122,3 @@ def _result(future: Any, cluster: str) -> Any | Problem:
         raise ValueError(line) from None
     except Exception as error:  # of any kind: `work` raised it in its process
         return Problem(" ".join(f"{type(error).__name__}: {error}".split()))
-
-
-@contextmanager
-def _client(cluster: str) -> Iterator[Any]:
-    """A client of a running scheduler, or of our own on the loopback that no other user can talk to."""
-    import distributed
-    from dask import config
-
-    with config.set(CONFIG):
-        if LOCAL.fullmatch(cluster) is None:
-            try:
-                client = distributed.Client(cluster, timeout=5)
-            except (OSError, TimeoutError) as error:
-                raise ValueError(f"--cluster {cluster}: no scheduler answers there") from error
-            with client:
-                yield client
-            return
-        with (
-            distributed.LocalCluster(
-                host="127.0.0.1",
-                n_workers=n_workers(cluster),
-                threads_per_worker=1,
-                dashboard_address=None,  # pyright: ignore[reportArgumentType]
-                security=distributed.Security.temporary(),
-                silence_logs=logging.CRITICAL,
-            ) as local,
-            distributed.Client(local) as client,
-        ):
-            yield client

@@ -3,13 +3,17 @@
 import json
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 
 from kidseg_jax.atomic import write_text
+from kidseg_jax.cli.cluster import Problem, each, in_order, parted
+from kidseg_jax.cli.kept import Kept
 
 HEADLINES = ("dsc", "nsd_1mm", "nsd_2mm", "hd95_mm", "assd_mm", "volume_error_ml", "dice", "surface_dice")
 
@@ -31,18 +35,35 @@ class Arguments:
     out: Path | None = None
     """Folder for the results; PRED where it is not given."""
     threads: int = field(default_factory=lambda: os.cpu_count() or 1)
-    """Cases worked on at once."""
+    """Cases worked on at once in this process."""
+    part: str | None = None
+    """3/16: the third of sixteen parts of the cases, for arrays of jobs; the same command without it does
+    what is left and writes the files."""
+    cluster: str | None = None
+    """local:N for N processes, tcp://HOST:PORT or tls://HOST:PORT of a Dask scheduler, or slurm:FILE.toml
+    (docs/cluster.md); default: this process."""
 
 
 def run(arguments: Arguments) -> int:
     """Measure, write three files, print the means of the usual measures."""
-    from kidseg_jax.evaluation.folders import evaluate_folders, records_csv, summary_table
+    from kidseg_jax.evaluation.folders import evaluation_of, pairs_of, records_csv, summary_table
     from kidseg_jax.evaluation.table import to_markdown, to_terminal
 
-    evaluation = evaluate_folders(
-        arguments.pred, arguments.truth, arguments.scheme, threads=arguments.threads
-    )
     out = arguments.out or arguments.pred
+    kept = Kept(out, "evaluate", arguments.scheme)
+    shared, failures = pairs_of(arguments.pred, arguments.truth)
+    pairs = parted(shared, arguments.part)
+    found: dict[str, Any] = {pair.case: kept.of(pair.case, pair[1:]) for pair in pairs}
+    todo = [pair for pair in pairs if found[pair.case] is None]
+    found |= zip([pair.case for pair in todo], _measured(arguments, todo), strict=True)
+    if arguments.part is not None:
+        for pair in todo:
+            kept.keep(pair.case, pair[1:], found[pair.case])
+        failures = {case: one for case, one in found.items() if isinstance(one, str)}
+        _say(failures)
+        print(f"{len(pairs)} cases measured, the same command without --part gathers them")
+        return 1 if failures else 0
+    evaluation = evaluation_of(arguments.scheme, pairs, [found[pair.case] for pair in pairs], failures)
     if evaluation.records:
         grid = summary_table(evaluation)
         data = {"scheme": evaluation.scheme, "records": evaluation.records, "failures": evaluation.failures}
@@ -51,8 +72,26 @@ def run(arguments: Arguments) -> int:
         write_text(out / "evaluation.md", to_markdown([grid]))
         print(to_terminal([grid.only(HEADLINES)]))
         print(f"{out}: evaluation.csv, evaluation.json, evaluation.md")
-    for case, reason in evaluation.failures.items():
-        print(f"kidseg_jax: {case}: {' '.join(reason.split())}", file=sys.stderr)
+    _say(evaluation.failures)
     if not evaluation.records:
         raise ValueError(f"evaluate: no case of {arguments.pred} could be measured")
+    kept.clear()
     return 1 if evaluation.failures else 0
+
+
+def _say(failures: Mapping[str, str]) -> None:
+    for case, reason in failures.items():
+        print(f"kidseg_jax: {case}: {' '.join(reason.split())}", file=sys.stderr)
+
+
+def _measured(arguments: Arguments, pairs: Sequence[Any]) -> list[Any]:
+    """The records of each pair, or why there are none, by threads or by a cluster."""
+    from kidseg_jax.evaluation.folders import evaluate_pair, evaluate_pairs
+
+    if arguments.threads < 1:
+        raise ValueError(f"evaluate: threads must be at least 1, got {arguments.threads}")
+    if arguments.cluster is None:
+        return evaluate_pairs(pairs, arguments.scheme, arguments.threads)
+    work = partial(evaluate_pair, scheme=arguments.scheme)
+    made = in_order(each(work, pairs, arguments.cluster))
+    return [one.line if isinstance(one, Problem) else one for one in made]

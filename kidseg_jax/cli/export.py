@@ -2,21 +2,24 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import tyro
 
 from kidseg_jax.atomic import write_text
+from kidseg_jax.cli.cluster import Problem, each, in_order, parted
+from kidseg_jax.cli.kept import Kept
 from kidseg_jax.cohort.folder import find_cases, series_drawn_on
-from kidseg_jax.cohort.label_maps import label_map, read_structures
+from kidseg_jax.cohort.label_maps import LabelMap, label_map, read_structures
 from kidseg_jax.evaluation.mesh_3mf import write_3mf
 from kidseg_jax.evaluation.mesh_files import Node, write_glb, write_ply, write_stl
 from kidseg_jax.evaluation.printable import PrintBounds, PrintReport
 from kidseg_jax.export import labels
-from kidseg_jax.export.datasets import Item, write_bids, write_kits, write_msd, write_nnunet
+from kidseg_jax.export.datasets import Item, Layout, bids, kits, msd, nnunet
 from kidseg_jax.export.dicom_seg import write_dicom_seg
 from kidseg_jax.export.rtstruct import write_rtstruct
 from kidseg_jax.formats import nrrd, seg_nrrd
@@ -41,7 +44,7 @@ SINGLE = {
     "3mf": ".3mf",
 }
 MESHES = ("stl", "ply", "glb", "3mf")
-DATASETS: dict[str, Callable[..., Path]] = {"nnunet": write_nnunet, "msd": write_msd, "kits": write_kits}
+DATASETS: dict[str, Callable[..., Layout]] = {"nnunet": nnunet, "msd": msd, "kits": kits}
 
 
 @dataclass(frozen=True)
@@ -87,53 +90,107 @@ class Arguments:
     """With --smooth: how far joining triangles may move the surface; 0 keeps them all."""
     triangles: int | None = None
     """With --smooth: at most about so many triangles a structure, whatever --deviation-mm says."""
+    part: str | None = None
+    """3/16: the third of sixteen parts of the cases, for arrays of jobs; the same command without it does
+    what is left and, for a folder of cases, writes the list of them."""
+    cluster: str | None = None
+    """local:N for N processes, tcp://HOST:PORT or tls://HOST:PORT of a Dask scheduler, or slurm:FILE.toml
+    (docs/cluster.md); default: this process."""
 
 
 def run(arguments: Arguments) -> int:
-    """Export; 0 when every file is written."""
+    """Export; 0 when every file is written. Raises ValueError for the first case that cannot be."""
     if arguments.smooth and arguments.to not in MESHES:
         raise ValueError(f"export: --smooth belongs to {', '.join(MESHES)}, got --to {arguments.to}")
-    known = label_map(arguments.label_map, arguments.input).structures
-    held = [structure for structure in STRUCTURES if structure.name in known]
-    if arguments.to in DATASETS:
-        print(DATASETS[arguments.to](arguments.out, items(arguments), held))
-    elif arguments.to == "bids":
-        print(write_bids(arguments.out, items(arguments), held, arguments.description))
-    else:
-        for item in items(arguments):
-            for path in write_one(arguments, item, held):
-                print(path)
+    known = label_map(arguments.label_map, arguments.input)
+    held = [structure for structure in STRUCTURES if structure.name in known.structures]
+    places = list_places(arguments)
+    layout = layout_of(arguments, places, held)
+    own = replace(arguments, part=None, cluster=None)
+    kept, whole = Kept(arguments.out, own), arguments.part is None
+    some = parted(places, arguments.part)
+    before: dict[str, Any] = {place.name: kept.of(place.name, place.files) for place in some}
+    todo = [place for place in some if before[place.name] is None]
+    work = partial(export_case, arguments=own, known=known, held=held, layout=layout)
+    results = in_order(each(work, todo, arguments.cluster))
+    for place in some:
+        made = next(results) if before[place.name] is None else before[place.name]
+        if isinstance(made, Problem):
+            raise ValueError(made.line)
+        if not whole:
+            kept.keep(place.name, place.files, made)
+        print("".join(f"{path}\n" for path in made), end="", flush=True)
+    if layout is not None and whole:
+        layout.finish()
+        print(layout.folder)
+    if whole:
+        kept.clear()
+    elif layout is not None:
+        print("the same command without --part writes what is left and the list of cases")
     return 0
 
 
-def items(arguments: Arguments) -> Iterator[Item]:
-    """The label maps to export, one at a time, in the values of `structures`; CTs are read where the format
-    holds them.
-    """
+class Place(NamedTuple):
+    """Where a case to export lies."""
+
+    name: str
+    patient: str
+    image: Path | None
+    labels: Path
+
+    @property
+    def files(self) -> list[Path]:
+        return [path for path in (self.image, self.labels) if path is not None]
+
+
+def list_places(arguments: Arguments) -> list[Place]:
+    """The label maps to export; ValueError where a case has none."""
     path = arguments.input
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
-    if path.is_dir():
-        if arguments.ct is not None:
-            raise ValueError("export: --ct belongs to a single label map, the input is a folder of cases")
-        known = label_map(arguments.label_map, path)
-        places = [(one.name, one.patient, one.image, one.labels) for one in find_cases(path)]
-    else:
-        known = label_map(arguments.label_map, path)
+    if not path.is_dir():
         name = path.name[: len(path.name) - len(ending_of(path))]
-        places = [(name, name, arguments.ct, path)]
-    for name, patient, image, drawn in places:
-        if drawn is None:
-            raise ValueError(f"export: {name} has no label map")
-        ct, grid = None, None
-        series = arguments.series or (series_drawn_on(image, drawn) if image is not None else None)
-        if image is not None and not ending_of(drawn):
-            grid = grid_of(image, series)
-        labels = read_structures(drawn, known, grid)
-        if arguments.to in DATASETS and image is not None:
-            ct = read_ct(image, series=series)
-            labels = on_grid(drawn.name, labels, ct.geometry)
-        yield Item(name, patient, labels, ct)
+        return [Place(name, name, arguments.ct, path)]
+    if arguments.ct is not None:
+        raise ValueError("export: --ct belongs to a single label map, the input is a folder of cases")
+    places = []
+    for one in find_cases(path):
+        if one.labels is None:
+            raise ValueError(f"export: {one.name} has no label map")
+        places.append(Place(one.name, one.patient, one.image, one.labels))
+    return places
+
+
+def layout_of(arguments: Arguments, places: Sequence[Place], held: list[Structure]) -> Layout | None:
+    """The layout of a format that is a folder of cases; None for one of single files."""
+    cases = [(place.name, place.patient) for place in places]
+    if arguments.to == "bids":
+        return bids(arguments.out, cases, held, arguments.description)
+    return DATASETS[arguments.to](arguments.out, cases, held) if arguments.to in DATASETS else None
+
+
+def export_case(
+    place: Place, arguments: Arguments, known: LabelMap, held: list[Structure], layout: Layout | None
+) -> list[str]:
+    """Write one case; returns the single files that were written."""
+    item = read_item(place, arguments, known)
+    if layout is None:
+        return [str(path) for path in write_one(arguments, item, held)]
+    layout.write(item)
+    return []
+
+
+def read_item(place: Place, arguments: Arguments, known: LabelMap) -> Item:
+    """A case in the values of `structures`; its CT is read where the format holds CTs."""
+    image, ct, grid = place.image, None, None
+    series = arguments.series or (series_drawn_on(image, place.labels) if image is not None else None)
+    if image is not None and not ending_of(place.labels):
+        grid = grid_of(image, series)
+    drawn = read_structures(place.labels, known, grid)
+    if arguments.to in DATASETS and image is not None:
+        ct = read_ct(image, series=series)
+        drawn = on_grid(place.labels.name, drawn, ct.geometry)
+    return Item(place.name, place.patient, drawn, ct)
 
 
 def grid_of(image: Path, series: str | None) -> Geometry:

@@ -3,11 +3,13 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from kidseg_jax.cli.cluster import Problem, each, in_order, parted
 from kidseg_jax.cohort.case import Case
 from kidseg_jax.cohort.folder import CaseFiles, find_cases, find_images, read_drawn
 from kidseg_jax.cohort.label_maps import LabelMap, label_map, read_structures
@@ -36,6 +38,11 @@ class Arguments:
     """Which series of a DICOM folder, when it holds several."""
     orientation: Annotated[Orientation | None, tyro.conf.arg(aliases=["--form"])] = None
     """Which orientation of a NIfTI file to believe, when they contradict each other."""
+    part: str | None = None
+    """3/16: the third of sixteen parts of the cases, for arrays of jobs."""
+    cluster: str | None = None
+    """local:N for N processes, tcp://HOST:PORT or tls://HOST:PORT of a Dask scheduler, or slurm:FILE.toml
+    (docs/cluster.md); default: this process."""
 
 
 @dataclass
@@ -50,7 +57,15 @@ class Row:
 def run(arguments: Arguments) -> int:
     """Print the table and the problems; 0 when every case can be used, 1 when one cannot."""
     files, labels = list_cases(arguments)
-    rows = [describe(one, labels, arguments) for one in files]
+    files = parted(files, arguments.part)
+    work = partial(describe, labels=labels, arguments=arguments)
+    made = in_order(each(work, files, arguments.cluster))
+    rows = [
+        Row([one.name, one.patient, *[""] * (len(HEADINGS) - 2)], refused=row.line)
+        if isinstance(row, Problem)
+        else row
+        for one, row in zip(files, made, strict=True)
+    ]
     print(table([row.cells for row in rows]))
     for row in rows:
         for note in row.notes:

@@ -1,9 +1,8 @@
 """`python -m kidseg_jax predict INPUT [--model RUN]`: label maps for CTs, on their own grids."""
 
 import csv
-import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 import tyro
 
 from kidseg_jax.atomic import write_text
-from kidseg_jax.cli.cluster import Problem, each, n_workers
+from kidseg_jax.cli.cluster import Problem, by_cause, each, parted
+from kidseg_jax.cli.workers import n_workers, threads_of
 from kidseg_jax.cohort.folder import find_images
 from kidseg_jax.csv_text import csv_text
 from kidseg_jax.formats.nifti import Orientation
@@ -65,8 +65,8 @@ class Arguments:
     """3/16: the third of sixteen parts of the cases, for arrays of jobs; the same command without it does
     what is left and gathers the statistics."""
     cluster: str | None = None
-    """local:N for N processes, each with its share of the cores, or tcp://HOST:PORT or tls://HOST:PORT of a
-    Dask scheduler; default: this process."""
+    """local:N for N processes, each with its share of the cores, tcp://HOST:PORT or tls://HOST:PORT of a
+    Dask scheduler, or slurm:FILE.toml (docs/cluster.md); default: this process."""
 
 
 class Job(NamedTuple):
@@ -89,10 +89,7 @@ def run(arguments: Arguments) -> int:
     Raises ValueError or OSError when there is nothing to predict, and for the one case of a single input.
     """
     jobs, single = list_jobs(arguments)
-    if arguments.part is not None:
-        number, of = part_of(arguments.part)
-        everyone, jobs = len(jobs), jobs[number - 1 :: of]
-        print(f"part {number} of {of}: {len(jobs)} of {everyone} cases, the others are not looked at")
+    jobs = parted(jobs, arguments.part)
     gathers = arguments.statistics and not single and arguments.part is None
     if all(job.done for job in jobs) and not arguments.overwrite:
         if gathers:
@@ -111,7 +108,7 @@ def run(arguments: Arguments) -> int:
     if first is not None:
         print(f"[1/1] {jobs[0].name}: {predict_case(models, jobs[0], first, arguments)}")
         return 0
-    failures: list[str] = []
+    failures: dict[str, str] = {}
     todo = [job for job in jobs if arguments.overwrite or not job.done]
     before = [job for job in jobs if job not in todo]
     for number, job in enumerate(before, 1):
@@ -122,14 +119,13 @@ def run(arguments: Arguments) -> int:
         failed = isinstance(result, Problem)
         line = f"{todo[at].name}: {result.line if failed else result}"
         if failed:
-            failures.append(line)
+            failures[todo[at].name] = result.line
         print(f"[{number}/{len(jobs)}] {line}", file=sys.stderr if failed else sys.stdout, flush=True)
     if gathers:
         _gather(arguments.out or arguments.input, jobs)
     if failures:
-        print(
-            f"{len(failures)} of {len(jobs)} cases have no label map:", *failures, sep="\n  ", file=sys.stderr
-        )
+        counted = f"{len(failures)} of {len(jobs)} cases have no label map:"
+        print(counted, *by_cause(failures), sep="\n  ", file=sys.stderr)
     return 1 if failures else 0
 
 
@@ -152,18 +148,8 @@ def _do(arguments: Arguments, models: Any, job: Job) -> str:
     threads = arguments.threads
     if models is None:
         models = _of_worker(arguments.model)
-        threads = threads or max(1, (os.cpu_count() or 1) // n_workers(arguments.cluster))
+        threads = threads or threads_of(arguments.cluster)
     return predict_case(models, job, read(job, arguments), replace(arguments, threads=threads))
-
-
-def part_of(text: str) -> tuple[int, int]:
-    """Which part of how many K/N names, from 1; ValueError for anything else."""
-    number, _, of = text.partition("/")
-    if not (number.isascii() and number.isdigit() and of.isascii() and of.isdigit()):
-        raise ValueError(f"--part: need K/N, such as 3/16, got {text!r}")
-    if not 1 <= int(number) <= int(of):
-        raise ValueError(f"--part: need 1 to {of} of {of} parts, got {text!r}")
-    return int(number), int(of)
 
 
 def list_jobs(arguments: Arguments) -> tuple[list[Job], bool]:
@@ -271,7 +257,7 @@ def _table(rows: list[tuple[str, ...]]) -> str:
     return csv_text([COLUMNS, *rows])
 
 
-def _gather(folder: Path, jobs: list[Job]) -> None:
+def _gather(folder: Path, jobs: Sequence[Job]) -> None:
     """One statistics.csv of all cases that have one."""
     rows: list[tuple[str, ...]] = []
     for job in jobs:

@@ -1,11 +1,11 @@
 """Two folders of label maps, case by case: who belongs to whom, what each pair measures, and the means."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -61,6 +61,30 @@ def label_maps(folder: Path) -> dict[str, Path]:
     return paths
 
 
+class Pair(NamedTuple):
+    """A case that both folders have, and its two label maps."""
+
+    case: str
+    predicted: Path
+    truth: Path
+
+
+def pairs_of(predicted: Path, truth: Path) -> tuple[list[Pair], dict[str, str]]:
+    """The cases that both folders have, in order of name, and what is wrong with the others.
+
+    Raises ValueError where they share none, and as `label_maps` does.
+    """
+    ours, theirs = label_maps(predicted), label_maps(truth)
+    shared = sorted(ours.keys() & theirs.keys())
+    if not shared:
+        raise ValueError(
+            f"evaluate: no case of {predicted} is in {truth}, got {_few(ours)} and {_few(theirs)}"
+        )
+    failures = {case: "no prediction" for case in theirs.keys() - ours.keys()}
+    failures |= {case: "no ground truth" for case in ours.keys() - theirs.keys()}
+    return [Pair(case, ours[case], theirs[case]) for case in shared], failures
+
+
 def evaluate_folders(
     predicted: Path, truth: Path, scheme: Scheme = "kidseg", *, threads: int = 1
 ) -> Evaluation:
@@ -74,38 +98,46 @@ def evaluate_folders(
         raise ValueError(f"evaluate: scheme must be one of {get_args(Scheme)}, got {scheme!r}")
     if threads < 1:
         raise ValueError(f"evaluate: threads must be at least 1, got {threads}")
-    ours, theirs = label_maps(predicted), label_maps(truth)
-    shared = sorted(ours.keys() & theirs.keys())
-    if not shared:
-        raise ValueError(
-            f"evaluate: no case of {predicted} is in {truth}, got {_few(ours)} and {_few(theirs)}"
-        )
-    failures = {case: "no prediction" for case in theirs.keys() - ours.keys()}
-    failures |= {case: "no ground truth" for case in ours.keys() - theirs.keys()}
+    pairs, failures = pairs_of(predicted, truth)
+    return evaluation_of(scheme, pairs, evaluate_pairs(pairs, scheme, threads), failures)
 
-    def one(case: str) -> list[Record] | str:
+
+def evaluate_pairs(pairs: Sequence[Pair], scheme: Scheme, threads: int) -> list[list[Record] | str]:
+    """The records of each pair, or why there are none, `threads` pairs at once."""
+
+    def one(pair: Pair) -> list[Record] | str:
         try:
-            return [{"case": case, **record} for record in evaluate_case(ours[case], theirs[case], scheme)]
+            return evaluate_pair(pair, scheme)
         except (ValueError, OSError) as error:
             return str(error)
 
-    def endings(case: str) -> tuple[str, str]:
-        return ending_of(ours[case]), ending_of(theirs[case])
+    def endings(pair: Pair) -> tuple[str, str]:
+        return ending_of(pair.predicted), ending_of(pair.truth)
 
-    by_size = sorted(shared, key=lambda case: ours[case].stat().st_size, reverse=True)
-    alone = set({endings(case): case for case in by_size}.values())  # first use of a reader: one thread only
-    by_case = {case: one(case) for case in sorted(alone)}
+    by_size = sorted(pairs, key=lambda pair: pair.predicted.stat().st_size, reverse=True)
+    alone = set({endings(pair): pair for pair in by_size}.values())  # first use of a reader: one thread only
+    found = {pair: one(pair) for pair in sorted(alone)}
     with ThreadPoolExecutor(threads) as pool:
-        rest = [case for case in by_size if case not in alone]
-        by_case |= zip(rest, pool.map(one, rest), strict=True)
-    records: list[Record] = []
-    for case in shared:
-        outcome = by_case[case]
-        if isinstance(outcome, str):
-            failures[case] = outcome
-        else:
-            records += outcome
-    return Evaluation(scheme, tuple(records), dict(sorted(failures.items())))
+        rest = [pair for pair in by_size if pair not in alone]
+        found |= zip(rest, pool.map(one, rest), strict=True)
+    return [found[pair] for pair in pairs]
+
+
+def evaluate_pair(pair: Pair, scheme: Scheme) -> list[Record]:
+    """The records of one case; ValueError or OSError as `evaluate_case`."""
+    return [{"case": pair.case, **record} for record in evaluate_case(pair.predicted, pair.truth, scheme)]
+
+
+def evaluation_of(
+    scheme: Scheme,
+    pairs: Sequence[Pair],
+    found: Sequence[list[Record] | str],
+    failures: Mapping[str, str],
+) -> Evaluation:
+    """What was found of each pair, its records or why there are none, and what else failed, as one."""
+    records = [record for one in found if not isinstance(one, str) for record in one]
+    failed = {pair.case: one for pair, one in zip(pairs, found, strict=True) if isinstance(one, str)}
+    return Evaluation(scheme, tuple(records), dict(sorted({**failures, **failed}.items())))
 
 
 def evaluate_case(predicted: Path, truth: Path, scheme: Scheme) -> list[Record]:

@@ -6,7 +6,8 @@ The file that names the cases is written last, so that a folder without it is no
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,7 +34,19 @@ class Item(NamedTuple):
     ct: Volume | None
 
 
-def write_nnunet(out: Path, items: Iterable[Item], held: Sequence[Structure]) -> Path:
+class Layout(NamedTuple):
+    """How a folder of cases is laid out: `write` one case, in any order, and `finish` when all are there."""
+
+    folder: Path
+    write: Callable[[Item], None]
+    finish: Callable[[], None]
+
+
+Named = Sequence[tuple[str, str]]
+"""The cases to come, in order: name and patient."""
+
+
+def nnunet(out: Path, cases: Named, held: Sequence[Structure]) -> Layout:
     """A nnU-Net v2 raw dataset with consecutive label values; `out` is DatasetXXX_Name or the folder it goes
     into.
 
@@ -41,30 +54,25 @@ def write_nnunet(out: Path, items: Iterable[Item], held: Sequence[Structure]) ->
     """
     folder = out if DATASET.fullmatch(out.name) else out / DEFAULT_DATASET
     values = {structure.label: i for i, structure in enumerate(held, 1)}
-    names = []
-    for item in items:
-        write_volume(folder / "imagesTr" / f"{item.name}_0000.nii.gz", _ct(item))
-        write_volume(folder / "labelsTr" / f"{item.name}.nii.gz", renumbered(item.labels, values))
-        names.append(item.name)
     dataset = {
         "channel_names": {"0": "CT"},
         "labels": {"background": 0, **{structure.name: values[structure.label] for structure in held}},
-        "numTraining": len(names),
+        "numTraining": len(cases),
         "file_ending": ".nii.gz",
     }
-    _write_json(folder / "dataset.json", dataset)
-    return folder
+    return Layout(
+        folder,
+        partial(_write_pair, folder, "_0000", values),
+        partial(_write_json, folder / "dataset.json", dataset),
+    )
 
 
-def write_msd(out: Path, items: Iterable[Item], held: Sequence[Structure]) -> Path:
+def msd(out: Path, cases: Named, held: Sequence[Structure]) -> Layout:
     """A task of the Medical Segmentation Decathlon: imagesTr, labelsTr and a dataset.json that pairs them."""
     values = {structure.label: i for i, structure in enumerate(held, 1)}
-    training = []
-    for item in items:
-        pair = {"image": f"./imagesTr/{item.name}.nii.gz", "label": f"./labelsTr/{item.name}.nii.gz"}
-        write_volume(out / pair["image"], _ct(item))
-        write_volume(out / pair["label"], renumbered(item.labels, values))
-        training.append(pair)
+    training = [
+        {"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name, _ in cases
+    ]
     dataset = {
         "name": out.name,
         "description": "Kidneys and their structures in abdominal CT",
@@ -76,61 +84,82 @@ def write_msd(out: Path, items: Iterable[Item], held: Sequence[Structure]) -> Pa
         "training": training,
         "test": [],
     }
-    _write_json(out / "dataset.json", dataset)
-    return out
+    return Layout(
+        out, partial(_write_pair, out, "", values), partial(_write_json, out / "dataset.json", dataset)
+    )
 
 
-def write_kits(out: Path, items: Iterable[Item], held: Sequence[Structure]) -> Path:
+def kits(out: Path, cases: Named, held: Sequence[Structure]) -> Layout:
     """case_XXXXX/imaging.nii.gz and segmentation.nii.gz as KiTS has them: 1 kidney, 2 tumour, slices along
     array axis 0.
 
     Artery, vein and ureter have no value there and become background. Cases of other names are numbered in
-    order; cases.csv says which is which.
+    order; cases.csv says which is which. Raises ValueError where two cases would have one name.
     """
-    rows = [("kits", "case", "patient")]
-    for number, item in enumerate(items):
-        name = item.name if re.fullmatch(r"case_\d{5}", item.name) else f"case_{number:05d}"
-        if any(row[0] == name for row in rows):
-            raise ValueError(f"export: two cases would be called {name}, {item.name} is one of them")
-        if item.ct is not None:
-            write_volume(out / name / "imaging.nii.gz", oriented(_ct(item), "IPL"))
-        labels = renumbered(item.labels, KITS_VALUES)
-        write_volume(out / name / "segmentation.nii.gz", oriented(labels, "IPL"))
-        rows.append((name, item.name, item.patient))
-    write_text(out / "cases.csv", csv_text(rows))
-    return out
+    called = {
+        name: name if re.fullmatch(r"case_\d{5}", name) else f"case_{number:05d}"
+        for number, (name, _) in enumerate(cases)
+    }
+    _require_apart(called)
+    rows = [("kits", "case", "patient"), *((called[name], name, patient) for name, patient in cases)]
+    return Layout(
+        out, partial(_write_kits, out, called), partial(write_text, out / "cases.csv", csv_text(rows))
+    )
 
 
-def write_bids(out: Path, items: Iterable[Item], held: Sequence[Structure], description: str) -> Path:
+def bids(out: Path, cases: Named, held: Sequence[Structure], description: str) -> Layout:
     """A BIDS derivative: sub-X[/ses-Y]/anat/..._desc-DESCRIPTION_dseg.nii.gz with a table of labels beside
     each.
 
     A patient's cases are sessions where there are several. Letters and digits of a name are kept, BIDS allows
-    no others.
+    no others. Raises ValueError where none is left, or two cases would have one name.
     """
-    items = list(items)
-    patients = [_alphanumeric(item.patient) for item in items]
+    patients = [_alphanumeric(patient) for _, patient in cases]
     table = ["index\tname\tabbreviation\tcolor", "0\tbackground\tBG\t#000000"]
     table += [f"{s.label}\t{s.name}\t{s.name[:3].upper()}\t#{bytes(s.rgb).hex().upper()}" for s in held]
-    stems = set()
-    for item, patient in zip(items, patients, strict=True):
-        session = f"ses-{_alphanumeric(item.name)}" if patients.count(patient) > 1 else ""
-        folder = out.joinpath(f"sub-{patient}", *([session] if session else []), "anat")
+    stems: dict[str, str] = {}
+    for (name, _), patient in zip(cases, patients, strict=True):
+        session = f"ses-{_alphanumeric(name)}" if patients.count(patient) > 1 else ""
         parts = [f"sub-{patient}", session, f"desc-{_alphanumeric(description)}", "dseg"]
-        stem = folder / "_".join(part for part in parts if part)
-        if stem in stems:
-            raise ValueError(f"export: two cases would be called {stem.name}, {item.name} is one of them")
-        stems.add(stem)
-        write_volume(stem.with_name(f"{stem.name}.nii.gz"), item.labels)
-        write_text(stem.with_name(f"{stem.name}.tsv"), "\n".join(table) + "\n")
+        folder = "/".join(part for part in (f"sub-{patient}", session, "anat") if part)
+        stems[name] = f"{folder}/{'_'.join(part for part in parts if part)}"
+    _require_apart(stems)
     about = {
         "Name": "kidseg_jax label maps",
         "BIDSVersion": "1.9.0",
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": "kidseg_jax", "Version": __version__}],
     }
-    _write_json(out / "dataset_description.json", about)
-    return out
+    return Layout(
+        out,
+        partial(_write_bids, out, stems, "\n".join(table) + "\n"),
+        partial(_write_json, out / "dataset_description.json", about),
+    )
+
+
+def _write_pair(folder: Path, channel: str, values: Mapping[int, int], item: Item) -> None:
+    write_volume(folder / "imagesTr" / f"{item.name}{channel}.nii.gz", _ct(item))
+    write_volume(folder / "labelsTr" / f"{item.name}.nii.gz", renumbered(item.labels, values))
+
+
+def _write_kits(out: Path, called: Mapping[str, str], item: Item) -> None:
+    folder = out / called[item.name]
+    if item.ct is not None:
+        write_volume(folder / "imaging.nii.gz", oriented(_ct(item), "IPL"))
+    write_volume(folder / "segmentation.nii.gz", oriented(renumbered(item.labels, KITS_VALUES), "IPL"))
+
+
+def _write_bids(out: Path, stems: Mapping[str, str], table: str, item: Item) -> None:
+    write_volume(out / f"{stems[item.name]}.nii.gz", item.labels)
+    write_text(out / f"{stems[item.name]}.tsv", table)
+
+
+def _require_apart(called: Mapping[str, str]) -> None:
+    taken: dict[str, str] = {}
+    for name, new in called.items():
+        if new in taken:
+            raise ValueError(f"export: two cases would be called {Path(new).name}, {name} is one of them")
+        taken[new] = name
 
 
 def renumbered(labels: Volume, values: Mapping[int, int]) -> Volume:
