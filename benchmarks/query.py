@@ -11,7 +11,8 @@ corrected by the simulated annotator, until the mean DSC of the held-out kidneys
 that each has) reaches the highest target, for so many rounds at most. Scores are those of `query.score_of`
 over views moved by two voxels, as in a run with people. A seed changes phantoms, the deal of patients and the
 initial weights. `listed` is a shuffled list as `random` is: the two differ by chance alone. Every (seed,
-strategy) is written to the CSV when it is done; a second call goes on.
+strategy) is written to the CSV when it is done; a second call goes on. --cluster as `predict` has it deals
+them to workers.
 """
 
 import csv
@@ -19,7 +20,7 @@ import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +31,7 @@ import numpy as np
 import tyro
 
 from kidseg_jax.atomic import write_text
+from kidseg_jax.cli.cluster import Problem, each
 from kidseg_jax.cohort.case import Case
 from kidseg_jax.cohort.split import kidneys_of
 from kidseg_jax.config import CohortConfig, Config, NetConfig
@@ -217,25 +219,41 @@ def main(
     rounds: int = 5,
     targets: tuple[float, ...] = (0.6, 0.62, 0.64),
     out: Path = Path(__file__).parent / "results" / "query.csv",
+    cluster: str | None = None,
 ) -> None:
     rows, until = read(out), max(targets)
     settings = (until, rounds, steps, batch)
-    for seed in range(seeds):
-        done = {r[:6] for r in rows}
-        todo: list[query.Strategy] = [s for s in query.STRATEGIES if (seed, s, *settings) not in done]
-        if not todo:
-            continue
-        phantoms = Phantoms(seed, steps)
-        begin = {name: phantoms.samples[name].labels for name in phantoms.labelled}
-        for strategy in todo:
-            rng = np.random.default_rng([seed, 1])
-            points = replay(begin, phantoms.pool, phantoms, strategy, batch, rng, until, rounds)
-            rows += [(seed, strategy, *settings, *point) for point in points]
-            write(out, rows)
-            walked = " ".join(f"{p.minutes:.0f} min {p.dsc:.3f}" for p in points)
-            print(f"seed {seed}, {strategy}: {walked}", flush=True)
+    done = {r[:6] for r in rows}
+    todo: list[tuple[int, query.Strategy]] = [
+        (seed, s) for seed in range(seeds) for s in query.STRATEGIES if (seed, s, *settings) not in done
+    ]
+    work = partial(walk, steps=steps, batch=batch, until=until, rounds=rounds)
+    for at, points in each(work, todo, cluster):
+        if isinstance(points, Problem):
+            raise SystemExit(f"query: {todo[at]}: {points.line}")
+        rows += [(*todo[at], *settings, *point) for point in points]
+        write(out, rows)
+        walked = " ".join(f"{p.minutes:.0f} min {p.dsc:.3f}" for p in points)
+        print(f"seed {todo[at][0]}, {todo[at][1]}: {walked}", flush=True)
     for target in targets:
         report([r for r in rows if r[2:6] == settings], seeds, target)
+
+
+def walk(
+    at: tuple[int, query.Strategy], steps: int, batch: int, until: float, rounds: int
+) -> Sequence[Point]:
+    """The points of one replay, of a seed and a strategy."""
+    seed, strategy = at
+    phantoms = phantoms_of(seed, steps)
+    begin = {name: phantoms.samples[name].labels for name in phantoms.labelled}
+    rng = np.random.default_rng([seed, 1])
+    return replay(begin, phantoms.pool, phantoms, strategy, batch, rng, until, rounds)
+
+
+@lru_cache(maxsize=1)
+def phantoms_of(seed: int, steps: int) -> "Phantoms":
+    """The phantoms of a seed, made once for its strategies."""
+    return Phantoms(seed, steps)
 
 
 def report(rows: list, n_seeds: int, target: float) -> None:

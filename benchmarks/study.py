@@ -7,8 +7,9 @@ r"""Does every stage pay? The demo for several seeds, on phantoms, in one settin
 Each row of benchmarks/results/study.csv: one seed and stage, mean DSC of each structure on the same held-out
 phantom kidneys. A row of study_gain.csv: what the last stage has over the first, all seeds together, as the
 mean over artery, vein, ureter and RCC: over the seeds, and over kidneys with a 95 % interval over patients.
-A run that is there is read and not run again; its seconds are then unknown. Everything is simulated:
-phantoms, corrections, minutes.
+A run that is there is read and not run again, one that was cut off goes on; its seconds are then unknown.
+--cluster as `predict` has it deals the seeds to workers. Everything is simulated: phantoms, corrections,
+minutes.
 """
 
 import argparse
@@ -16,12 +17,15 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import version
 from math import nan
 from pathlib import Path
 
 from rows import about, append_rows, say
 
+from kidseg_jax.cli.cluster import Problem, each
 from kidseg_jax.evaluation.statistics import mean_of
 from kidseg_jax.imaging.structures import NAMES
 from kidseg_jax.report.records import StageRecord, read_run
@@ -87,29 +91,45 @@ def gain_row(runs: list[Path]) -> dict:
     }
 
 
+def trained(at: tuple[int, Path], rest: Sequence[str]) -> tuple[float, float]:
+    """Run the stages of a seed where they are not done; seconds and peak GB, nan where a run was there."""
+    seed, run = at
+    if (run / "tables.csv").exists():
+        return nan, nan
+    is_new, began = not run.exists(), time.monotonic()
+    asked = ["--n", "3", "--seed", str(seed), "--out", str(run), *rest]
+    ended = subprocess.run(
+        [sys.executable, "-m", "kidseg_jax.stage", *asked],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if ended.returncode:
+        raise ValueError(f"exit code {ended.returncode}: {ended.stderr.strip().splitlines()[-1:]}")
+    memory_gb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
+    return (time.monotonic() - began, memory_gb) if is_new else (nan, memory_gb)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of the runs")
     parser.add_argument("--setting", default="demo", help="what the other arguments, of the stage loop, set")
+    parser.add_argument("--cluster", help="local:N, tcp://HOST:PORT, tls://HOST:PORT or slurm:FILE.toml")
     parser.add_argument("--out", type=Path, default=Path("runs/study"), help="folder for the run directories")
     arguments, rest = parser.parse_known_args()
-    results, runs = [], []
-    for seed in arguments.seeds:
-        run, began = arguments.out / f"seed_{seed}", time.monotonic()
-        is_new = not (run / "tables.csv").exists()
-        if is_new:
-            asked = ["--n", "3", "--seed", str(seed), "--out", str(run), *rest]
-            command = [sys.executable, "-m", "kidseg_jax.stage", *asked]
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        seconds = time.monotonic() - began if is_new else nan
-        memory_gb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6 if is_new else nan
-        where = {**about(), "jax": version("jax"), "setting": arguments.setting, "seed": seed}
-        for row in stage_rows(run):
-            results.append({**where, **row, "run_seconds": seconds, "peak_gb": memory_gb})
+    seeds = arguments.seeds
+    runs = [arguments.out.resolve() / f"seed_{seed}" for seed in seeds]
+    results: list[dict] = []
+    for at, cost in each(partial(trained, rest=rest), list(zip(seeds, runs, strict=True)), arguments.cluster):
+        if isinstance(cost, Problem):
+            raise SystemExit(f"study: seed {seeds[at]}: {cost.line}")
+        where = {**about(), "jax": version("jax"), "setting": arguments.setting, "seed": seeds[at]}
+        for row in stage_rows(runs[at]):
+            results.append({**where, **row, "run_seconds": cost[0], "peak_gb": cost[1]})
             say(results[-1])
-        runs.append(run)
     append_rows("study", results)
     gain = {**about(), "setting": arguments.setting, "first_seed": arguments.seeds[0], **gain_row(runs)}
     say(gain)
