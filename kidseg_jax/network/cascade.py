@@ -139,14 +139,15 @@ def _look(
     if any(a.roi != b.roi for a, b in zip(candidates, centred, strict=True)):
         candidates, scores = centred, _scores(models, ct, centred, threads, lap)
     whole = [_whole(models, ct, c, s, threads) for c, s in zip(candidates, scores, strict=True)]
+    finest = [_finest(models, ct, c, *one, threads) for c, one in zip(candidates, whole, strict=True)]
     lap("fine")
 
-    def labelled(candidate: Candidate, roi: Roi, scores: np.ndarray) -> Seen:
-        kidney = label_kidney(ct, candidate.side, roi, scores, threads, rules.largest_kidney)
-        return Seen(kidney, traits_of(kidney, candidate, roi, scores, ct))
+    def labelled(candidate: Candidate, whole: tuple[Roi, np.ndarray], finest: tuple[Roi, np.ndarray]) -> Seen:
+        kidney = label_kidney(ct, candidate.side, *finest, threads, rules.largest_kidney)
+        return Seen(kidney, traits_of(kidney, candidate, *whole, ct))
 
     with ThreadPoolExecutor(min(threads, len(candidates))) as pool:
-        looks = list(pool.map(labelled, candidates, *zip(*whole, strict=True)))
+        looks = list(pool.map(labelled, candidates, whole, finest))
     lap("export")
     return looks
 
@@ -165,9 +166,7 @@ def _scores(
 def _whole(
     models: Models, ct: Volume, candidate: Candidate, scores: np.ndarray, threads: int
 ) -> tuple[Roi, np.ndarray]:
-    """A candidate's ROI and its logits, larger where its kidney reached a face where the CT goes on, and
-    finer where the network looks more than once.
-    """
+    """A candidate's ROI and its logits, larger where its kidney reached a face where the CT goes on."""
     net, roi = models.fine_net, candidate.roi
     for _ in range(MOST_GROWTHS):
         larger = grown(roi, scores, ct.array.shape, ct.spacing_mm)
@@ -176,9 +175,17 @@ def _whole(
         roi, sampled = larger, sample_ct(ct.array, ct.spacing_mm, larger, threads)
         scores = slide(_fine_logits(models), sampled, net.patch)
         scores = agreed(candidate, roi, scores)
-    if net.looks == 1 or not (scores.argmax(-1) >= PARENCHYMA).any():
+    return roi, scores
+
+
+def _finest(
+    models: Models, ct: Volume, candidate: Candidate, roi: Roi, scores: np.ndarray, threads: int
+) -> tuple[Roi, np.ndarray]:
+    """The same ROI and logits, finer where the network looks more than once and sees a kidney."""
+    looks = models.fine_net.looks
+    if looks == 1 or not (scores.argmax(-1) >= PARENCHYMA).any():
         return roi, scores
-    finer = roi.finer(net.looks)
+    finer = roi.finer(looks)
     return finer, agreed(candidate, finer, _looked(models, ct, roi, threads))
 
 
