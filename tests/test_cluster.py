@@ -8,8 +8,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import numpy as np
+import psutil
 import pytest
 from cluster_work import always_killed, once_killed, square
 from hypothesis import given, settings
@@ -17,7 +20,7 @@ from hypothesis import strategies as st
 
 from kidseg_jax.cli.app import main
 from kidseg_jax.cli.cluster import Problem, by_cause, each, in_order, parted
-from kidseg_jax.cli.workers import n_workers
+from kidseg_jax.cli.workers import client_of, n_workers
 from kidseg_jax.config import COHORTS
 from kidseg_jax.formats.volumes import read_labels, write_volume
 from kidseg_jax.imaging.volume import Geometry, Volume
@@ -187,6 +190,23 @@ def test_a_machine_without_slurm_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ValueError, match="need SLURM's sbatch"):
         list(each(square, NUMBERS, f"slurm:{tmp_path / 'a.toml'}"))
+
+
+def test_a_cluster_of_this_machine_tells_strangers_nothing():
+    """Loopback alone; no web page of Dask's, and no word without the keys."""
+    with client_of("local:1"):
+        me = psutil.Process()
+        ports = [
+            connection.laddr
+            for process in (me, *me.children(recursive=True))
+            for connection in process.net_connections()
+            if connection.status == psutil.CONN_LISTEN
+        ]
+        assert len(ports) > 2 and {at.ip for at in ports} == {"127.0.0.1"}
+        for at in ports:
+            for page in ("info/main/workers.html", "metrics", "health", "json/counts.json"):
+                with pytest.raises((HTTPError, ConnectionError)):
+                    urlopen(f"http://{at.ip}:{at.port}/{page}", timeout=5)
 
 
 def test_a_scheduler_that_is_not_there_is_said():

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -55,10 +55,11 @@ def run(arguments: Arguments) -> int:
     pairs = parted(shared, arguments.part)
     found: dict[str, Any] = {pair.case: kept.of(pair.case, pair[1:]) for pair in pairs}
     todo = [pair for pair in pairs if found[pair.case] is None]
-    found |= zip([pair.case for pair in todo], _measured(arguments, todo), strict=True)
+    for pair, one in zip(todo, _measured(arguments, todo), strict=True):
+        found[pair.case] = one
+        if arguments.part is not None or arguments.cluster is not None:
+            kept.keep(pair.case, pair[1:], one)
     if arguments.part is not None:
-        for pair in todo:
-            kept.keep(pair.case, pair[1:], found[pair.case])
         failures = {case: one for case, one in found.items() if isinstance(one, str)}
         _say(failures)
         print(f"{len(pairs)} cases measured, the same command without --part gathers them")
@@ -84,14 +85,15 @@ def _say(failures: Mapping[str, str]) -> None:
         print(f"kidseg_jax: {case}: {' '.join(reason.split())}", file=sys.stderr)
 
 
-def _measured(arguments: Arguments, pairs: Sequence[Any]) -> list[Any]:
-    """The records of each pair, or why there are none, by threads or by a cluster."""
+def _measured(arguments: Arguments, pairs: Sequence[Any]) -> Iterator[Any]:
+    """The records of each pair, or why there are none, in order, by threads or by a cluster."""
     from kidseg_jax.evaluation.folders import evaluate_pair, evaluate_pairs
 
     if arguments.threads < 1:
         raise ValueError(f"evaluate: threads must be at least 1, got {arguments.threads}")
     if arguments.cluster is None:
-        return evaluate_pairs(pairs, arguments.scheme, arguments.threads)
+        yield from evaluate_pairs(pairs, arguments.scheme, arguments.threads)
+        return
     work = partial(evaluate_pair, scheme=arguments.scheme)
-    made = in_order(each(work, pairs, arguments.cluster))
-    return [one.line if isinstance(one, Problem) else one for one in made]
+    for one in in_order(each(work, pairs, arguments.cluster)):
+        yield one.line if isinstance(one, Problem) else one

@@ -117,7 +117,7 @@ def run(arguments: Arguments) -> int:
         made = next(results) if before[place.name] is None else before[place.name]
         if isinstance(made, Problem):
             raise ValueError(made.line)
-        if not whole:
+        if not whole or arguments.cluster is not None:
             kept.keep(place.name, place.files, made)
         print("".join(f"{path}\n" for path in made), end="", flush=True)
     if layout is not None and whole:

@@ -1,4 +1,4 @@
-"""What the parts of a run made of their cases, kept until the whole run has gathered it."""
+"""What a part of a run, or a cluster, made of its cases, kept until the whole run has gathered it."""
 
 import hashlib
 import json
@@ -32,7 +32,7 @@ class Kept:
         return held.get("result") if same else None
 
     def keep(self, case: str, inputs: Sequence[Path], result: Any) -> None:
-        """Keep what a part made of a case, whole or not at all."""
+        """Keep what was made of a case, whole or not at all."""
         content = {"case": case, "of": self._key(inputs), "result": result}
         write_text(self._file(case), json.dumps(content) + "\n")
 

@@ -22,7 +22,11 @@ CONFIG = {
     "distributed.scheduler.worker-saturation": 1.0,  # a worker that dies is held against the case it works on
     "distributed.worker.multiprocessing-method": "spawn",
     "distributed.admin.log-length": 0,
+    "distributed.scheduler.http.routes": [],  # Dask's web pages ask nobody who they are
+    "distributed.worker.http.routes": [],
 }
+NO_PAGES = "127.0.0.1:0"
+QUIET = "export DASK_DISTRIBUTED__WORKER__HTTP__ROUTES='[]'"
 SLURM_DEFAULTS = {"jobs": 1, "cores": 1, "memory": "4 GB", "walltime": "01:00:00"}
 SLURM_OPTIONS = (
     *SLURM_DEFAULTS,
@@ -86,7 +90,7 @@ def client_of(cluster: str) -> Iterator[Any]:
                 host="127.0.0.1",
                 n_workers=n_workers(cluster),
                 threads_per_worker=1,
-                dashboard_address=None,  # pyright: ignore[reportArgumentType]
+                dashboard_address=NO_PAGES,
                 security=distributed.Security.temporary(),
                 silence_logs=logging.CRITICAL,
             )
@@ -118,7 +122,8 @@ def _slurm(file: Path) -> Any:
         protocol="tls://",
         security=Security.temporary(),
         shared_temp_directory=options.pop("shared_temp_directory", os.getcwd()),
-        scheduler_options={"dashboard": False},
+        scheduler_options={"dashboard": False, "dashboard_address": NO_PAGES},
+        job_script_prologue=[QUIET, *options.pop("job_script_prologue", [])],
         silence_logs="CRITICAL",
         **options,
     )
