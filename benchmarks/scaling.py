@@ -122,7 +122,7 @@ def killed(cases: Path, out: Path, kills: int, model: Path | None, n: int) -> di
     draw, done = random.Random(20), 0
     watched = Watched(command(cases, out, "local:2", model))
     while watched.process.poll() is None and done < kills:
-        until = time.monotonic() + draw.uniform(1.0, 6.0)
+        until = time.monotonic() + draw.uniform(1.0, 40.0)
         while time.monotonic() < until and watched.process.poll() is None:
             watched.look()
             time.sleep(EVERY_S)

@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.error import HTTPError
@@ -38,6 +40,27 @@ def test_each_item_has_its_result_or_its_problem(cluster):
 def test_what_a_lost_worker_had_is_done_again(tmp_path):
     items = [(tmp_path, number) for number in range(7)]
     assert dict(each(once_killed, items, "local:2")) == dict(enumerate(range(7)))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_workers_that_die_while_they_start_are_put_in_again():
+    """Dask gives such a worker up, and would wait for ever once it has none."""
+    ended, killed = threading.Event(), set()
+
+    def kill_four() -> None:
+        while len(killed) < 4 and not ended.is_set():
+            for process in psutil.Process().children():
+                if "spawn_main" in " ".join(process.cmdline()) and process.pid not in killed:
+                    process.kill()
+                    killed.add(process.pid)
+            time.sleep(0.01)
+
+    killer = threading.Thread(target=kill_four)
+    killer.start()
+    found = dict(each(square, NUMBERS, "local:2"))
+    ended.set()
+    killer.join()
+    assert len(killed) >= 2 and found == dict(enumerate(EXPECTED))
 
 
 def test_a_case_that_kills_every_worker_is_named_and_the_others_go_on():
@@ -194,7 +217,8 @@ def test_a_machine_without_slurm_says_so(tmp_path, monkeypatch):
 
 def test_a_cluster_of_this_machine_tells_strangers_nothing():
     """Loopback alone; no web page of Dask's, and no word without the keys."""
-    with client_of("local:1"):
+    with client_of("local:1") as (client, _):
+        client.wait_for_workers(1)
         me = psutil.Process()
         ports = [
             connection.laddr

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from typing import Any, NamedTuple, TypeVar
 
-from kidseg_jax.cli.workers import MOST_KILLS, client_of, require
+from kidseg_jax.cli.workers import MOST_KILLS, Watch, client_of, require
 
 T = TypeVar("T")
 
@@ -103,13 +103,13 @@ def _on_dask(work: Callable[[T], Any], items: Sequence[T], cluster: str) -> Iter
     require(cluster)
     import distributed
 
-    with client_of(cluster) as client:
+    with client_of(cluster) as (client, watch):
         at = {client.submit(guarded, work, item, pure=False): i for i, item in enumerate(items)}
         for future in distributed.as_completed(at):
-            yield at[future], _result(future, cluster)
+            yield at[future], _result(future, cluster, watch)
 
 
-def _result(future: Any, cluster: str) -> Any | Problem:
+def _result(future: Any, cluster: str, watch: Watch | None) -> Any | Problem:
     """What a future holds; it is made again where the worker that held it is gone."""
     from distributed import KilledWorker
 
@@ -118,7 +118,7 @@ def _result(future: Any, cluster: str) -> Any | Problem:
     except KilledWorker:
         return Problem(f"{MOST_KILLS} workers died at it (memory?), not tried again")
     except CancelledError:
-        line = f"--cluster {cluster}: lost the scheduler; the same command goes on where it was"
-        raise ValueError(line) from None
+        why = watch.why if watch is not None and watch.why else "lost the scheduler"
+        raise ValueError(f"--cluster {cluster}: {why}; the same command goes on where it was") from None
     except Exception as error:  # of any kind: `work` raised it in its process
         return Problem(" ".join(f"{type(error).__name__}: {error}".split()))

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import threading
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ CONFIG = {
     "distributed.scheduler.http.routes": [],  # Dask's web pages ask nobody who they are
     "distributed.worker.http.routes": [],
 }
+TICK_S = 5.0
 NO_PAGES = "127.0.0.1:0"
 QUIET = "export DASK_DISTRIBUTED__WORKER__HTTP__ROUTES='[]'"
 SLURM_DEFAULTS = {"jobs": 1, "cores": 1, "memory": "4 GB", "walltime": "01:00:00"}
@@ -77,41 +79,95 @@ def threads_of(cluster: str | None) -> int:
     return max(1, have // n_workers(cluster))
 
 
+class Watch:
+    """Puts new workers of a cluster of our own where some are gone for good.
+
+    why: the line that says why there are none, once that is known; the cluster's client is then closed.
+    """
+
+    def __init__(self, cluster: Any, n: int, client: Any) -> None:
+        self.cluster, self.n, self.client = cluster, n, client
+        self.why: str | None = None
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> "Watch":
+        self.thread.start()
+        return self
+
+    def __exit__(self, *of_error: object) -> None:
+        self.ended.set()
+        self.thread.join()
+
+    def _run(self) -> None:
+        while not self.ended.wait(TICK_S):
+            if self._jobs_have_ended():
+                self.why = "the jobs of SLURM end without having worked: see their output"
+                self.client.close()
+                return
+            self.cluster.loop.add_callback(self._drop_dead)
+            self.cluster.scale(self.n)
+
+    def _drop_dead(self) -> None:
+        from distributed import Status
+
+        for name, worker in list(self.cluster.workers.items()):
+            if worker.status in (Status.closed, Status.failed):
+                del self.cluster.workers[name]
+
+    def _jobs_have_ended(self) -> bool:
+        """Whether there is no worker, and none of the jobs waits or runs any more."""
+        jobs = [str(job) for w in self.cluster.workers.values() if (job := getattr(w, "job_id", None))]
+        if not jobs or self.cluster.scheduler_info["workers"] or shutil.which("squeue") is None:
+            return False
+        asked = subprocess.run(["squeue", "-h", "-o", "%i"], capture_output=True, text=True, check=False)
+        return asked.returncode == 0 and not set(jobs) & set(asked.stdout.split())
+
+
 @contextmanager
-def client_of(cluster: str) -> Iterator[Any]:
-    """A client of a running scheduler, or of our own that no other user can talk to."""
+def client_of(cluster: str) -> Iterator[tuple[Any, Watch | None]]:
+    """A client of a running scheduler, or of our own that no other user can talk to, and what watches over
+    its workers.
+    """
     import distributed
     from dask import config
 
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # a lost worker is told once, by `each`
+    for name in ("distributed", "asyncio", "tornado"):  # what is lost is told once, by `each`
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with config.set(CONFIG):
         if LOCAL.fullmatch(cluster):
-            own = distributed.LocalCluster(
-                host="127.0.0.1",
-                n_workers=n_workers(cluster),
-                threads_per_worker=1,
-                dashboard_address=NO_PAGES,
-                security=distributed.Security.temporary(),
-                silence_logs=logging.CRITICAL,
+            own, n = (
+                distributed.LocalCluster(
+                    host="127.0.0.1",
+                    n_workers=0,
+                    threads_per_worker=1,
+                    dashboard_address=NO_PAGES,
+                    security=distributed.Security.temporary(),
+                    silence_logs=logging.CRITICAL,
+                ),
+                n_workers(cluster),
             )
         elif (found := SLURM.fullmatch(cluster)) is not None:
-            own = _slurm(Path(found[1]))
+            own, n = _slurm(Path(found[1]))
         else:
-            own = None
+            own, n = None, 0
         if own is not None:
-            with own, distributed.Client(own) as client:
-                yield client
+            own.scale(n)
+            with own, distributed.Client(own) as client, Watch(own, n, client) as watch:
+                yield client, watch
             return
         try:
             client = distributed.Client(cluster, timeout=5)
         except (OSError, TimeoutError) as error:
             raise ValueError(f"--cluster {cluster}: no scheduler answers there") from error
         with client:
-            yield client
+            yield client, None
 
 
-def _slurm(file: Path) -> Any:
-    """A cluster whose workers are jobs of SLURM. ValueError where SLURM would not take the job."""
+def _slurm(file: Path) -> tuple[Any, int]:
+    """A cluster whose workers are to be jobs of SLURM, and how many. ValueError where SLURM would not take
+    such a job.
+    """
     from dask_jobqueue.slurm import SLURMCluster
     from distributed import Security
 
@@ -134,8 +190,7 @@ def _slurm(file: Path) -> Any:
         made.close()
         why = " ".join(tried.stderr.split())
         raise ValueError(f"--cluster slurm: {file}: SLURM does not take the job: {why}")
-    made.scale(jobs=jobs)
-    return made
+    return made, jobs
 
 
 def slurm_options(file: Path) -> dict[str, Any]:
