@@ -57,8 +57,7 @@ def of_way(models: Models, way: str) -> Models:
     return models._replace(fine_net=replace(models.fine_net, looks=1)) if way == "one look" else models
 
 
-def main(first: tyro.conf.Positional[Path], *others: Path, stage: int | None = None) -> None:
-    runs = (first, *others)
+def main(runs: tyro.conf.Positional[tuple[Path, ...]], stage: int | None = None) -> None:
     found: dict[str, dict[str, list[float]]] = {way: {name: [] for name in NAMES} for way in WAYS}
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
     for run in runs:
