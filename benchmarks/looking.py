@@ -16,17 +16,12 @@ from typing import Any
 
 import numpy as np
 import tyro
-from postprocess import cases_of
+from held_out import compared, tested
 from rows import about, append_rows, say
 
-from kidseg_jax.cohort.split import kidneys_of
-from kidseg_jax.evaluation.metrics import dice
-from kidseg_jax.imaging.structures import NAMES, STRUCTURES
+from kidseg_jax.imaging.structures import NAMES
 from kidseg_jax.network import cascade
-from kidseg_jax.network.models import Models, load_models
-from kidseg_jax.report.records import read_run
-from kidseg_jax.rundir import RunDirectory
-from kidseg_jax.staging.case_work import pair_kidneys
+from kidseg_jax.network.models import Models
 
 WAYS: dict[str, dict[str, Any]] = {
     "as it is": {},
@@ -61,21 +56,16 @@ def main(runs: tyro.conf.Positional[tuple[Path, ...]], stage: int | None = None)
     found: dict[str, dict[str, list[float]]] = {way: {name: [] for name in NAMES} for way in WAYS}
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
     for run in runs:
-        stages = [s for s in read_run(run).stages if stage in (None, s.stage)]
-        if not stages:
-            raise SystemExit(f"{run}: need a run with stage {stage}")
-        models = load_models(RunDirectory(run).stage(stages[-1].stage).models)
-        for case in cases_of(run, {record.case for record in stages[-1].test}):
+        models, cases = tested(run, stage)
+        for case in cases:
             for way, names in WAYS.items():
                 with without(names):
                     began = time.perf_counter()
                     prediction = cascade.predict(of_way(models, way), case.ct)
                     seconds[way].append(time.perf_counter() - began)
-                for pair in pair_kidneys(case, kidneys_of(case), prediction):
-                    for s in STRUCTURES:
-                        truth, predicted = pair.truth == s.label, pair.predicted == s.label
-                        if truth.any():
-                            found[way][s.name].append(100 * (dice(truth, predicted) or 0.0))
+                for s, dsc, _ in compared(case, prediction):
+                    if dsc is not None:
+                        found[way][s.name].append(dsc)
     rows = []
     for way, scores in found.items():
         means = {name: float(np.mean(values)) for name, values in scores.items()}

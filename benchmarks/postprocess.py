@@ -9,29 +9,19 @@ largest kidney chosen before the scores are interpolated. Structures that a kidn
 RCC that is predicted there. Rows go to benchmarks/results/postprocess.csv.
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import tyro
+from held_out import compared, tested
 from rows import about, append_rows
 
-from kidseg_jax.cohort.case import Case
-from kidseg_jax.cohort.folder import load_cohort
-from kidseg_jax.cohort.split import kidneys_of
-from kidseg_jax.evaluation.metrics import dice
 from kidseg_jax.imaging.postprocess import DEFAULT, NOTHING, VARIANTS
-from kidseg_jax.imaging.structures import NAMES, RCC, STRUCTURES
+from kidseg_jax.imaging.structures import NAMES, RCC
 from kidseg_jax.imaging.volume import canonical
 from kidseg_jax.network.cascade import predict
 from kidseg_jax.network.found_kidney import after_rules
-from kidseg_jax.network.models import load_models
-from kidseg_jax.phantom.cohort import make_case
-from kidseg_jax.report.records import read_run
-from kidseg_jax.rundir import RunDirectory
-from kidseg_jax.staging.case_work import pair_kidneys
-from kidseg_jax.staging.resume import settings_of
 
 AS_PREDICTED = "as predicted by default"
 TRIED = {
@@ -40,26 +30,11 @@ TRIED = {
 }
 
 
-def cases_of(run: Path, names: set[str]) -> Iterator[Case]:
-    """The cases of a run that have these names, in their order."""
-    settings = settings_of(run)
-    if settings["data"] is None:
-        config = settings["config"]
-        yield from (make_case(config.cohort, config.seed, int(name[-5:])) for name in sorted(names))
-    else:
-        cases = load_cohort(settings["data"], label_map=settings["label_map"])
-        yield from (case for case in cases if case.name in names)
-
-
-def main(first: tyro.conf.Positional[Path], *others: Path, stage: int | None = None) -> None:
-    runs = (first, *others)
+def main(runs: tyro.conf.Positional[tuple[Path, ...]], stage: int | None = None) -> None:
     found: dict[str, dict[str, list[float]]] = {variant: {} for variant in (*TRIED, AS_PREDICTED)}
     for run in runs:
-        stages = [s for s in read_run(run).stages if stage in (None, s.stage)]
-        if not stages:
-            raise SystemExit(f"{run}: need a run with stage {stage}")
-        models = load_models(RunDirectory(run).stage(stages[-1].stage).models)
-        for case in cases_of(run, {record.case for record in stages[-1].test}):
+        models, cases = tested(run, stage)
+        for case in cases:
             raw, turned = predict(models, case.ct, rules=NOTHING), canonical(case.ct)
             voxel_ml = float(np.prod(turned.spacing_mm)) / 1000
             made = {
@@ -67,14 +42,12 @@ def main(first: tyro.conf.Positional[Path], *others: Path, stage: int | None = N
                 for variant, rules in TRIED.items()
             }
             for variant, prediction in {**made, AS_PREDICTED: predict(models, case.ct)}.items():
-                for pair in pair_kidneys(case, kidneys_of(case), prediction):
-                    values = found[variant]
-                    for s in STRUCTURES:
-                        truth, predicted = pair.truth == s.label, pair.predicted == s.label
-                        if truth.any():
-                            values.setdefault(s.name, []).append(100 * (dice(truth, predicted) or 0.0))
-                        elif s.label == RCC:
-                            values.setdefault("false", []).append(np.count_nonzero(predicted) * voxel_ml)
+                values = found[variant]
+                for s, dsc, voxels in compared(case, prediction):
+                    if dsc is not None:
+                        values.setdefault(s.name, []).append(dsc)
+                    elif s.label == RCC:
+                        values.setdefault("false", []).append(voxels * voxel_ml)
     report(found, " ".join(run.name for run in runs), stage)
 
 

@@ -102,25 +102,10 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def measured(cases: Path, out: Path, way: str, model: Path | None, n: int) -> dict[str, Any]:
-    watched = Watched(command(cases, out, way, model))
-    wall_s, code, _ = watched.end()
-    return {
-        "cases": n,
-        "way": way,
-        "kills": 0,
-        "exit_code": code,
-        "wall_s": wall_s,
-        "cpu_s": sum(watched.cpu_s.values()),
-        "peak_gb_one": watched.peak_gb,
-        "peak_gb_all": watched.peak_all_gb,
-    }
-
-
-def killed(cases: Path, out: Path, kills: int, model: Path | None, n: int) -> dict[str, Any]:
-    """Two workers, one of them killed at random moments while there is work."""
+def measured(cases: Path, out: Path, way: str, model: Path | None, kills: int = 0) -> dict[str, Any]:
+    """A command, whose workers are killed so many times, at random moments while there is work."""
     draw, done = random.Random(20), 0
-    watched = Watched(command(cases, out, "local:2", model))
+    watched = Watched(command(cases, out, way, model))
     while watched.process.poll() is None and done < kills:
         until = time.monotonic() + draw.uniform(1.0, 40.0)
         while time.monotonic() < until and watched.process.poll() is None:
@@ -131,8 +116,7 @@ def killed(cases: Path, out: Path, kills: int, model: Path | None, n: int) -> di
             done += 1
     wall_s, code, _ = watched.end()
     return {
-        "cases": n,
-        "way": "local:2",
+        "way": way,
         "kills": done,
         "exit_code": code,
         "wall_s": wall_s,
@@ -192,24 +176,20 @@ def main(
         model: a run directory or a models.safetensors file; default: the model that the package ships.
         keep: whether rows go to the file.
     """
+    asked = [(way, 0) for way in WAYS] if not kills else [(WAYS[0], 0), (WAYS[-1], kills)]
     rows = []
     with tempfile.TemporaryDirectory(dir=cts.parent) as name:
         for n in cases:
             folder, expected = linked(cts, Path(name) / f"in_{n}", n), None
-            for way in WAYS[:1] if kills else WAYS:
+            for way, kills_here in asked:
                 out = Path(name) / "out"
-                row = measured(folder, out, way, model, n)
+                row = {**about(), "cases": n, **measured(folder, out, way, model, kills_here)}
                 made = files_of(out)
                 expected = expected or made
-                rows.append({**about(), **row, "files": len(made), "same_bytes": int(made == expected)})
+                rows.append({**row, "files": len(made), "same_bytes": int(made == expected)})
                 say(rows[-1])
                 shutil.rmtree(out)
             if kills:
-                out = Path(name) / "killed"
-                row = killed(folder, out, kills, model, n)
-                made = files_of(out)
-                rows.append({**about(), **row, "files": len(made), "same_bytes": int(made == expected)})
-                say(rows[-1])
                 lost_scheduler(folder, Path(name) / "lost", model)
                 print(f"the same bytes: {files_of(Path(name) / 'lost') == expected}")
     if keep:

@@ -49,6 +49,15 @@ def scores(stage: StageRecord, name: str) -> list[float]:
     return [record.dsc for record in stage.tested(name) if record.dsc is not None]
 
 
+def of_kidneys(stage: StageRecord) -> dict[str, float]:
+    """The mean DSC of the structures that should gain, by kidney."""
+    found: dict[str, list[float]] = {}
+    for record in stage.test:
+        if record.structure in GAINED and record.dsc is not None:
+            found.setdefault(record.kidney, []).append(record.dsc)
+    return {kidney: mean(values) for kidney, values in found.items()}
+
+
 def mean(values: list[float]) -> float:
     return sum(values) / len(values) if values else nan
 
@@ -57,26 +66,12 @@ def gain_row(runs: list[Path]) -> dict:
     """What the last stage of the runs has over the first, in DSC points, with its interval over patients."""
     by_seed, by_kidney, patients = [], [], []
     for run in runs:
-        stages = read_run(run).stages
-        first, last = stages[0], stages[-1]
-        by_seed.append(
-            mean([mean(scores(last, name)) for name in GAINED])
-            - mean([mean(scores(first, name)) for name in GAINED])
-        )
+        first, *_, last = read_run(run).stages
+        by_seed.append(mean([mean(scores(last, s)) - mean(scores(first, s)) for s in GAINED]))
+        before, after = of_kidneys(first), of_kidneys(last)
+        by_kidney += [100 * (after[kidney] - before[kidney]) for kidney in before]
         patient = {record.kidney: f"{run.name} {record.patient}" for record in first.test}
-        for kidney, whose in patient.items():
-            ends = [
-                mean(
-                    [
-                        r.dsc
-                        for r in stage.test
-                        if r.kidney == kidney and r.structure in GAINED and r.dsc is not None
-                    ]
-                )
-                for stage in (first, last)
-            ]
-            by_kidney.append(100 * (ends[1] - ends[0]))
-            patients.append(whose)
+        patients += [patient[kidney] for kidney in before]
     found = mean_of(by_kidney, patients)
     low, high = found.interval or (nan, nan)
     return {

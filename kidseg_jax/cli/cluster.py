@@ -5,11 +5,27 @@ extra `cluster`).
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
-from typing import Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
+
+import tyro
 
 from kidseg_jax.cli.workers import MOST_KILLS, Watch, client_of, require
 
 T = TypeVar("T")
+Part = Annotated[
+    str | None,
+    tyro.conf.arg(
+        help="3/16: the third of sixteen parts of the cases, for arrays of jobs; the same command without it"
+        " does what is left and gathers the results."
+    ),
+]
+Cluster = Annotated[
+    str | None,
+    tyro.conf.arg(
+        help="local:N for N processes, each with its share of the cores, tcp://HOST:PORT or tls://HOST:PORT"
+        " of a Dask scheduler, or slurm:FILE.toml (docs/cluster.md); default: this process."
+    ),
+]
 
 
 class Problem(NamedTuple):
@@ -48,23 +64,17 @@ def in_order(found: Iterable[tuple[int, T]]) -> Iterator[T]:
 
 
 def parted(items: Sequence[T], part: str | None) -> Sequence[T]:
-    """The items of part K of N, from 1, which it says; all of them for None. ValueError for no such part."""
+    """The items of part "K/N", K from 1, which it says; all of them for None. ValueError for no such part."""
     if part is None:
         return items
-    number, of = part_of(part)
-    some = items[number - 1 :: of]
-    print(f"part {number} of {of}: {len(some)} of {len(items)} cases, the others are not looked at")
+    k, _, n = part.partition("/")
+    if not (k.isascii() and k.isdigit() and n.isascii() and n.isdigit()):
+        raise ValueError(f"--part: need K/N, such as 3/16, got {part!r}")
+    if not 1 <= int(k) <= int(n):
+        raise ValueError(f"--part: need 1 to {n} of {n} parts, got {part!r}")
+    some = items[int(k) - 1 :: int(n)]
+    print(f"part {k} of {n}: {len(some)} of {len(items)} cases, the others are not looked at")
     return some
-
-
-def part_of(text: str) -> tuple[int, int]:
-    """Which part of how many K/N names, from 1; ValueError for anything else."""
-    number, _, of = text.partition("/")
-    if not (number.isascii() and number.isdigit() and of.isascii() and of.isdigit()):
-        raise ValueError(f"--part: need K/N, such as 3/16, got {text!r}")
-    if not 1 <= int(number) <= int(of):
-        raise ValueError(f"--part: need 1 to {of} of {of} parts, got {text!r}")
-    return int(number), int(of)
 
 
 def by_cause(failures: Mapping[str, str]) -> list[str]:

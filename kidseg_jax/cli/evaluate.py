@@ -12,7 +12,7 @@ from typing import Any, Literal
 import tyro
 
 from kidseg_jax.atomic import write_text
-from kidseg_jax.cli.cluster import Problem, each, in_order, parted
+from kidseg_jax.cli.cluster import Cluster, Part, Problem, each, in_order, parted
 from kidseg_jax.cli.kept import Kept
 
 HEADLINES = ("dsc", "nsd_1mm", "nsd_2mm", "hd95_mm", "assd_mm", "volume_error_ml", "dice", "surface_dice")
@@ -36,12 +36,8 @@ class Arguments:
     """Folder for the results; PRED where it is not given."""
     threads: int = field(default_factory=lambda: os.cpu_count() or 1)
     """Cases worked on at once in this process."""
-    part: str | None = None
-    """3/16: the third of sixteen parts of the cases, for arrays of jobs; the same command without it does
-    what is left and writes the files."""
-    cluster: str | None = None
-    """local:N for N processes, tcp://HOST:PORT or tls://HOST:PORT of a Dask scheduler, or slurm:FILE.toml
-    (docs/cluster.md); default: this process."""
+    part: Part = None
+    cluster: Cluster = None
 
 
 def run(arguments: Arguments) -> int:
@@ -89,8 +85,6 @@ def _measured(arguments: Arguments, pairs: Sequence[Any]) -> Iterator[Any]:
     """The records of each pair, or why there are none, in order, by threads or by a cluster."""
     from kidseg_jax.evaluation.folders import evaluate_pair, evaluate_pairs
 
-    if arguments.threads < 1:
-        raise ValueError(f"evaluate: threads must be at least 1, got {arguments.threads}")
     if arguments.cluster is None:
         yield from evaluate_pairs(pairs, arguments.scheme, arguments.threads)
         return

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import tyro
 
 from kidseg_jax.atomic import write_text
-from kidseg_jax.cli.cluster import Problem, each, in_order, parted
+from kidseg_jax.cli.cluster import Cluster, Part, Problem, each, in_order, parted
 from kidseg_jax.cli.kept import Kept
 from kidseg_jax.cohort.folder import find_cases, series_drawn_on
 from kidseg_jax.cohort.label_maps import LabelMap, label_map, read_structures
@@ -90,12 +90,8 @@ class Arguments:
     """With --smooth: how far joining triangles may move the surface; 0 keeps them all."""
     triangles: int | None = None
     """With --smooth: at most about so many triangles a structure, whatever --deviation-mm says."""
-    part: str | None = None
-    """3/16: the third of sixteen parts of the cases, for arrays of jobs; the same command without it does
-    what is left and, for a folder of cases, writes the list of them."""
-    cluster: str | None = None
-    """local:N for N processes, tcp://HOST:PORT or tls://HOST:PORT of a Dask scheduler, or slurm:FILE.toml
-    (docs/cluster.md); default: this process."""
+    part: Part = None
+    cluster: Cluster = None
 
 
 def run(arguments: Arguments) -> int:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from kidseg_jax.cli.cluster import Problem, each, in_order, parted
+from kidseg_jax.cli.cluster import Cluster, Part, Problem, each, in_order, parted
 from kidseg_jax.cohort.case import Case
 from kidseg_jax.cohort.folder import CaseFiles, find_cases, find_images, read_drawn
 from kidseg_jax.cohort.label_maps import LabelMap, label_map, read_structures
@@ -38,11 +38,8 @@ class Arguments:
     """Which series of a DICOM folder, when it holds several."""
     orientation: Annotated[Orientation | None, tyro.conf.arg(aliases=["--form"])] = None
     """Which orientation of a NIfTI file to believe, when they contradict each other."""
-    part: str | None = None
-    """3/16: the third of sixteen parts of the cases, for arrays of jobs."""
-    cluster: str | None = None
-    """local:N for N processes, tcp://HOST:PORT or tls://HOST:PORT of a Dask scheduler, or slurm:FILE.toml
-    (docs/cluster.md); default: this process."""
+    part: Part = None
+    cluster: Cluster = None
 
 
 @dataclass
@@ -53,6 +50,11 @@ class Row:
     notes: list[str] = field(default_factory=list)
     refused: str = ""
 
+    @classmethod
+    def of(cls, files: CaseFiles, refused: str = "") -> "Row":
+        """The row of a case of which only the name is known."""
+        return cls([files.name, files.patient, *[""] * (len(HEADINGS) - 2)], refused=refused)
+
 
 def run(arguments: Arguments) -> int:
     """Print the table and the problems; 0 when every case can be used, 1 when one cannot."""
@@ -61,9 +63,7 @@ def run(arguments: Arguments) -> int:
     work = partial(describe, labels=labels, arguments=arguments)
     made = in_order(each(work, files, arguments.cluster))
     rows = [
-        Row([one.name, one.patient, *[""] * (len(HEADINGS) - 2)], refused=row.line)
-        if isinstance(row, Problem)
-        else row
+        Row.of(one, row.line) if isinstance(row, Problem) else row
         for one, row in zip(files, made, strict=True)
     ]
     print(table([row.cells for row in rows]))
@@ -94,7 +94,7 @@ def list_cases(arguments: Arguments) -> tuple[Sequence[CaseFiles], LabelMap]:
 
 def describe(files: CaseFiles, labels: LabelMap, arguments: Arguments) -> Row:
     """One case's row; what goes wrong while reading it is its reason to be refused."""
-    row = Row([files.name, files.patient, *[""] * (len(HEADINGS) - 2)])
+    row = Row.of(files)
     try:
         ct, notes = read_with_notes(files.image, series=arguments.series, orientation=arguments.orientation)
         row.notes += notes

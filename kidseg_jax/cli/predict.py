@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import tyro
 
 from kidseg_jax.atomic import write_text
-from kidseg_jax.cli.cluster import Problem, by_cause, each, parted
+from kidseg_jax.cli.cluster import Cluster, Part, Problem, by_cause, each, parted
 from kidseg_jax.cli.workers import n_workers, threads_of
 from kidseg_jax.cohort.folder import find_images
 from kidseg_jax.csv_text import csv_text
@@ -61,12 +61,8 @@ class Arguments:
     """Which orientation of a NIfTI file to believe, when they contradict each other."""
     threads: int | None = None
     """Threads of the kernels; all cores when not given."""
-    part: str | None = None
-    """3/16: the third of sixteen parts of the cases, for arrays of jobs; the same command without it does
-    what is left and gathers the statistics."""
-    cluster: str | None = None
-    """local:N for N processes, each with its share of the cores, tcp://HOST:PORT or tls://HOST:PORT of a
-    Dask scheduler, or slurm:FILE.toml (docs/cluster.md); default: this process."""
+    part: Part = None
+    cluster: Cluster = None
 
 
 class Job(NamedTuple):

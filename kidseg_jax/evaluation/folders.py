@@ -96,14 +96,14 @@ def evaluate_folders(
     """
     if scheme not in get_args(Scheme):
         raise ValueError(f"evaluate: scheme must be one of {get_args(Scheme)}, got {scheme!r}")
-    if threads < 1:
-        raise ValueError(f"evaluate: threads must be at least 1, got {threads}")
     pairs, failures = pairs_of(predicted, truth)
     return evaluation_of(scheme, pairs, evaluate_pairs(pairs, scheme, threads), failures)
 
 
 def evaluate_pairs(pairs: Sequence[Pair], scheme: Scheme, threads: int) -> list[list[Record] | str]:
     """The records of each pair, or why there are none, `threads` pairs at once."""
+    if threads < 1:
+        raise ValueError(f"evaluate: threads must be at least 1, got {threads}")
 
     def one(pair: Pair) -> list[Record] | str:
         try:
