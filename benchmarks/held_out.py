@@ -10,7 +10,7 @@ from kidseg_jax.cohort.folder import load_cohort
 from kidseg_jax.cohort.split import kidneys_of
 from kidseg_jax.evaluation.metrics import dice
 from kidseg_jax.imaging.structures import STRUCTURES, Structure
-from kidseg_jax.network.found_kidney import Prediction
+from kidseg_jax.network.cascade import Prediction
 from kidseg_jax.network.models import Models, load_models
 from kidseg_jax.phantom.cohort import make_case
 from kidseg_jax.report.records import read_run

@@ -198,6 +198,9 @@ class TrainConfig:
     """Adam's first-moment decay."""
     class_weights: tuple[float, ...] = ()
     """Weights of the cross-entropy beside the Dice loss, background first; empty is Dice alone (eq. 1, 2)."""
+    lean_back: float = 0.0
+    """Share of their logs that is taken off the logits after training: class weights make a network draw rare
+    classes too large. 0 leaves it as it learned."""
     dice_power: Literal[1, 2] = 1
     """Power of the probabilities in the size of a prediction: 1 as published, 2 rewards being sure."""
     noise_sd: float = 0.05
@@ -234,6 +237,9 @@ class TrainConfig:
             _require(self, name, 0 <= getattr(self, name) < math.inf, "must be finite and not negative")
         for name in ("warmup", "momentum", "zoom", "pose_stretch"):
             _require(self, name, 0 <= getattr(self, name) < 1, "need 0 to below 1")
+        least = min(self.class_weights, default=1.0)
+        takes_back = 0 < self.lean_back <= 1 and least > 0
+        _require(self, "lean_back", not self.lean_back or takes_back, "need 0 to 1 and class weights above 0")
 
 
 @dataclass(frozen=True)
@@ -266,6 +272,7 @@ class Config:
         optimizer="muon",
         stage_rate=0.5,
         class_weights=(1.0, 20.0, 15.0, 15.0, 2.0, 8.0),
+        lean_back=0.3,
         dice_power=2,
         poses=8,
         gain_sd=0.05,

@@ -14,7 +14,7 @@ from kidseg_jax.network.conv3d import best_form
 from kidseg_jax.network.layers import max_pool, upsample
 from kidseg_jax.network.losses import merge_unlabelled, region_sums, segmentation_loss
 from kidseg_jax.network.samples import Sample
-from kidseg_jax.network.training import n_steps, order_of_samples, start, train
+from kidseg_jax.network.training import leaned_back, n_steps, order_of_samples, start, train
 from kidseg_jax.network.unet import make_unet
 
 SMALL = NetConfig(features=(4, 8), patch=(8, 8, 12), spacing_mm=4.0)
@@ -206,6 +206,23 @@ def test_the_loss_falls(optimizer):
     settings = TrainConfig(steps=30, batch=2, optimizer=optimizer, class_weights=(1.0, 2.0))
     _, losses = run(settings, 30)
     assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+
+
+def test_leaning_back_wholly_leaves_the_frequencies_that_weighted_cross_entropy_bends():
+    net, frequency, weights = NetConfig(features=(4, 8), patch=(4, 4, 4)), (0.9, 0.02, 0.08), (1.0, 20.0, 5.0)
+    apply, params = make_unet(net, 3, seed=0)
+    head = params["head"]
+    head["kernel"][...] = jnp.zeros_like(head["kernel"][...])
+    head["bias"][...] = jnp.log(jnp.array(frequency) * jnp.array(weights))  # where weighted entropy is least
+    image = jnp.zeros((1, 4, 4, 4, 1))
+
+    def told(share):
+        settings = TrainConfig(class_weights=weights, lean_back=share)
+        return np.asarray(jax.nn.softmax(apply(leaned_back(params, settings), image))[0, 0, 0, 0])
+
+    np.testing.assert_allclose(told(1.0), frequency, rtol=1e-5)
+    np.testing.assert_allclose(told(0.0), np.multiply(frequency, weights) / 1.7, rtol=1e-5)
+    assert told(0.0)[1] > told(0.3)[1] > told(1.0)[1]
 
 
 def test_training_goes_on_from_a_file_bit_for_bit(tmp_path):

@@ -77,6 +77,19 @@ def _kernels_as_matrices(params: Any) -> Any:
     )
 
 
+def leaned_back(params: Params, config: TrainConfig) -> Params:
+    """The same network without `lean_back` of what the class weights added to its logits.
+
+    Source: Menon et al. 2021, Long-tail learning via logit adjustment, section 4 (post-hoc).
+    """
+    if not (config.lean_back and config.class_weights):
+        return params
+    leaned = jax.tree.map(jnp.copy, params)
+    bias: Any = leaned["head"]["bias"]
+    bias[...] = bias[...] - config.lean_back * jnp.log(jnp.asarray(config.class_weights, jnp.float32))
+    return leaned
+
+
 def never_labelled(samples: Sequence[Sample]) -> frozenset[int]:
     """The classes that no sample's labels tell from background."""
     return frozenset.intersection(*(sample.unlabelled for sample in samples)) if samples else frozenset()

@@ -13,7 +13,7 @@ from kidseg_jax.network.devices import on_this_device
 from kidseg_jax.network.models import N_COARSE, Models
 from kidseg_jax.network.runtime import named_memory
 from kidseg_jax.network.samples import Sample
-from kidseg_jax.network.training import TrainState, n_steps, never_labelled, start, train
+from kidseg_jax.network.training import TrainState, leaned_back, n_steps, never_labelled, start, train
 from kidseg_jax.network.unet import Params
 
 Role = Literal["coarse", "fine"]
@@ -114,4 +114,4 @@ def _fit(
             state = after
             watch.step(role, done, state, loss, total)
         params = jax.block_until_ready(state.params)
-    return params if mesh is None else on_this_device(params)
+    return leaned_back(params if mesh is None else on_this_device(params), settings)
