@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from postprocess import cases_of
+from held_out import cases_of
 from rows import about, append_rows
 from scipy.stats import spearmanr
 

@@ -212,7 +212,7 @@ def test_leaning_back_wholly_leaves_the_frequencies_that_weighted_cross_entropy_
     net, frequency, weights = NetConfig(features=(4, 8), patch=(4, 4, 4)), (0.9, 0.02, 0.08), (1.0, 20.0, 5.0)
     apply, params = make_unet(net, 3, seed=0)
     head = params["head"]
-    head["kernel"][...] = jnp.zeros_like(head["kernel"][...])
+    head["kernel"][...] = jnp.zeros(head["kernel"].shape)
     head["bias"][...] = jnp.log(jnp.array(frequency) * jnp.array(weights))  # where weighted entropy is least
     image = jnp.zeros((1, 4, 4, 4, 1))
 

@@ -133,6 +133,31 @@ class ReviewEvent:
 
 
 @dataclass(frozen=True)
+class ClickEvent:
+    """A person clicked or scribbled, and got an answer: how much of a structure is said now, what it changed.
+
+    marks: clicks, or pieces of a scribble, that stand; fewer than before are undone. voxels_changed: by the
+    whole answer, whatever else was said in it. model: hash of the network that answered, None for none.
+    """
+
+    kind: ClassVar[str] = "click"
+    case: str
+    stage: int
+    structure: str
+    marks: int
+    voxels_changed: int
+    annotator: str
+    tool: Literal["deepedit", "deepgrow", "scribbles"]
+    answered: str
+    model: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.structure != "background":
+            _require_structure("ClickEvent", self.structure)
+        _require_interval("ClickEvent", self.answered, None, None)
+
+
+@dataclass(frozen=True)
 class MapEvent:
     """The simulated labels of a case's kidneys were put into one label map, the file that is learned from."""
 
@@ -163,7 +188,17 @@ class RepairEvent:
     dropped: str
 
 
-Event = LabelEvent | TimeEvent | ClockEvent | ApprovalEvent | ReviewEvent | MapEvent | FileEvent | RepairEvent
+Event = (
+    LabelEvent
+    | TimeEvent
+    | ClockEvent
+    | ApprovalEvent
+    | ReviewEvent
+    | ClickEvent
+    | MapEvent
+    | FileEvent
+    | RepairEvent
+)
 KINDS: dict[str, type[Event]] = {event.kind: event for event in get_args(Event)}
 
 

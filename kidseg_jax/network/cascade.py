@@ -89,6 +89,16 @@ def predict(
     return Prediction(labels, tuple(kidneys))
 
 
+def scores_in(models: Models, ct: Volume, roi: Roi, threads: int = 1) -> tuple[Roi, np.ndarray]:
+    """The fine network's logits (z, y, x, c) of an ROI of a canonical CT in int16 HU, and their grid, finer
+    where the network looks more than once.
+    """
+    if models.fine_net.looks > 1:
+        return roi.finer(models.fine_net.looks), _looked(models, ct, roi, threads)
+    sampled = sample_ct(ct.array, ct.spacing_mm, roi, threads)
+    return roi, slide(_fine_logits(models), sampled, models.fine_net.patch)
+
+
 def _stopwatch(laps_s: dict[str, float] | None) -> Callable[[str], None]:
     began = time.perf_counter()
 
